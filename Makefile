@@ -1,0 +1,92 @@
+# make, make install       build and install for the PostgreSQL of PG_CONFIG (PGXS)
+# make demo, demo-stop     the main job on this machine's package history
+# make test                everything that is tested; check-* are its parts
+# The latter install what they miss first, so this file must work before there is a pg_config.
+
+PG_CONFIG_GIVEN := $(PG_CONFIG)
+PG_CONFIG_FOUND := $(shell PG_CONFIG='$(PG_CONFIG_GIVEN)' sh test/scripts/find-pg-config.sh)
+
+MODULE_big = pgtopic
+OBJS = $(patsubst %.c,%.o,$(wildcard src/*.c src/*/*.c))
+EXTENSION = extension/pgtopic
+DATA = $(wildcard extension/pgtopic--*.sql)
+EXTRA_CLEAN = $(OBJS:.o=.d) .build-config
+
+PG_CPPFLAGS = -Isrc
+# PostgreSQL's interfaces make unused parameters unavoidable.
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -MMD -MP
+# Only where it is asked for (the tests do), so that a newer compiler's new warnings stop nobody from building.
+ifeq ($(WERROR),1)
+PG_CFLAGS += -Werror
+endif
+
+NO_INSTALLCHECK = 1
+
+# The default target, whatever is included below.
+all:
+
+ifneq ($(PG_CONFIG_FOUND),)
+
+override PG_CONFIG := $(PG_CONFIG_FOUND)
+# Bitcode is for JIT to inline functions, is of no use for ours, and needs clang.
+override with_llvm = no
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+# Objects depend on their headers, on this file, and on the PostgreSQL that they were compiled for.
+-include $(OBJS:.o=.d)
+$(OBJS): Makefile .build-config
+
+.build-config: FORCE
+	@$(PG_CONFIG) | cmp -s - $@ || $(PG_CONFIG) > $@
+
+else
+
+all install installdirs uninstall:
+	@echo 'No PostgreSQL 15 or later with server headers found. Install its server development package' >&2; \
+	echo '(Debian, Ubuntu: postgresql-server-dev-NN; "make deps" does), or set PG_CONFIG=/path/to/pg_config.' >&2; \
+	exit 1
+
+clean distclean maintainer-clean:
+	rm -f $(OBJS) $(EXTRA_CLEAN) pgtopic.so
+
+endif
+
+SCRIPT = MAKE='$(MAKE)' PG_CONFIG='$(PG_CONFIG_GIVEN)'
+
+# Installs, through apt, what a build and the tests need.
+deps:
+	@$(SCRIPT) test/scripts/install-deps.sh
+
+test:
+	@$(SCRIPT) test/scripts/run-tests.sh
+
+# One part of the tests each. REGRESS_TESTS="a b", ISOLATION_TESTS="a b", TAP="test/t/010_a.pl", DURATION=seconds choose.
+check-deps check-unit check-regress check-isolation check-tap check-checker: check-%:
+	@$(SCRIPT) test/scripts/run-tests.sh $*
+
+installcheck:
+	@$(SCRIPT) test/scripts/run-tests.sh regress isolation
+
+demo:
+	@$(SCRIPT) test/demo/demo.sh
+
+demo-stop:
+	@$(SCRIPT) test/demo/demo-stop.sh
+
+# As servers run: with fsync.
+bench:
+	@$(SCRIPT) test/scripts/with-server.sh --build --copy -o 'fsync = on' test/bench/run.sh
+
+# The history checker for longer: DURATION=seconds.
+torture:
+	@$(SCRIPT) DURATION='$(or $(DURATION),600)' test/scripts/with-server.sh --build --copy test/checker/run.sh
+
+test-versions:
+	@$(SCRIPT) test/scripts/test-versions.sh
+
+FORCE:
+
+.PHONY: all install installdirs uninstall clean distclean maintainer-clean FORCE deps test installcheck \
+	check-deps check-unit check-regress check-isolation check-tap check-checker \
+	demo demo-stop bench torture test-versions
