@@ -67,7 +67,8 @@ prepare()
 		[ -e "$script" ] || script=/usr/share/debootstrap/scripts/sid
 		rm -rf --one-file-system "$root"
 		mkdir -p "$root"
-		if ! debootstrap --variant=minbase --include=make,ca-certificates --components="$COMPONENTS" --keyring="$KEYRING" \
+		# Its own variables have the same names.
+		if ! env -u COMPONENTS -u KEYRING -u MIRROR debootstrap --variant=minbase --include=make,ca-certificates --components="$COMPONENTS" --keyring="$KEYRING" \
 			"$1" "$root" "$MIRROR" "$script" >"$FOLDER/$1.log" 2>&1; then
 			tail -n 20 "$FOLDER/$1.log" >&2
 			die "debootstrap failed, see $FOLDER/$1.log"
