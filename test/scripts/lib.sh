@@ -164,7 +164,8 @@ start_server()
 	PGDATABASE=postgres
 	export PGHOST PGPORT PGUSER PGDATABASE PGT_DATADIR
 	in_temp mkdir -p "$dir" || return 1
-	if ! in_temp initdb -D "$PGT_DATADIR" -U postgres -A trust -E UTF8 --no-locale --no-sync >"$PGT_TMP/$1.initdb.log" 2>&1; then
+	if ! (cd / && in_temp initdb -D "$PGT_DATADIR" -U postgres -A trust -E UTF8 --no-locale --no-sync) \
+		>"$PGT_TMP/$1.initdb.log" 2>&1; then
 		cat "$PGT_TMP/$1.initdb.log" >&2
 		return 1
 	fi
@@ -198,6 +199,7 @@ stop_server()
 # For a trap on EXIT: stops the server, removes PGT_TMP unless KEEP=1.
 clean_up()
 {
+	cd / || :
 	stop_server "${1:-fast}" 2>/dev/null
 	if [ -n "${PGT_TMP:-}" ]; then
 		if [ "${KEEP:-}" = 1 ]; then

@@ -244,6 +244,7 @@ TREE=$PGT_TMP/tree
 heading "build with PostgreSQL $PGT_VERSION ($PG_CONFIG)"
 build_and_install "$PGT_TMP" || exit 1
 mkdir "$TREE" && copy_tree "$TREE" || exit 1
+cd "$PGT_TMP" || exit 1
 : >"$COUNTS"
 if [ "$(id -u)" = 0 ]; then chown -R "$PGT_USER" "$TREE" "$COUNTS"; fi
 
