@@ -148,7 +148,7 @@ make_temp()
 # in_temp COMMAND...: runs it as PGT_USER with a home and the server's programs.
 in_temp()
 {
-	as_user "$PGT_USER" env HOME="$PGT_TMP" USER="$PGT_USER" LOGNAME="$PGT_USER" PATH="$PGT_BINDIR:$PATH" "$@"
+	as_user "$PGT_USER" env HOME="$PGT_TMP" TMPDIR="$PGT_TMP" USER="$PGT_USER" LOGNAME="$PGT_USER" PATH="$PGT_BINDIR:$PATH" "$@"
 }
 
 # start_server FOLDER: a new private server in FOLDER below PGT_TMP.  Exports PGHOST, PGPORT, PGUSER, PGDATABASE

@@ -173,10 +173,10 @@ run_tap()
 {
 	local tests=() test log failed=no
 
-	for test in ${TAP:-test/t/*.pl}; do
+	for test in ${TAP:-$(cd "$TREE" && ls test/t/*.pl 2>/dev/null)}; do
 		if [ -e "$TREE/$test" ]; then
 			tests+=("$test")
-		elif [ -n "${TAP:-}" ]; then
+		else
 			say "not ok - there is no $test"
 			count 0 1 0
 		fi
@@ -255,7 +255,12 @@ for stage in "$@"; do
 	esac
 	heading "$stage"
 	started=$SECONDS
+	size=$(stat -c %s "$COUNTS")
 	"run_$stage"
+	if [ "$(stat -c %s "$COUNTS")" = "$size" ]; then
+		say "not ok - there is nothing to run"
+		count 0 1 0
+	fi
 	heading "$stage took $((SECONDS - started)) s"
 done
 finished=yes

@@ -52,8 +52,8 @@ MIRROR=${MIRROR:-$(find_mirror)}
 if ! command -v debootstrap >/dev/null; then
 	command -v apt-get >/dev/null || die "this needs debootstrap"
 	say "== installing debootstrap"
-	{ apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends debootstrap; } \
-		</dev/null >/dev/null || die "could not install debootstrap"
+	output=$({ apt-get -qq update; DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 install -y \
+		--no-install-recommends debootstrap; } </dev/null 2>&1) || die "could not install debootstrap: $output"
 fi
 command -v unshare >/dev/null || die "this needs unshare (util-linux)"
 
