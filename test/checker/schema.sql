@@ -1,0 +1,53 @@
+-- What the workload needs in the database.
+\set ON_ERROR_STOP on
+\set QUIET on
+CREATE EXTENSION IF NOT EXISTS pgtopic;
+CREATE SCHEMA checker;
+
+-- Small segments, so that the log goes through many of them.
+SELECT create_topic('checker.events', partitions => 4, retention => NULL, segment_messages => 1000) \g /dev/null
+SELECT create_topic('checker.derived', partitions => 2, retention => NULL, segment_messages => 5000) \g /dev/null
+
+-- What the consumers did, in the transactions in which they consumed.  No
+-- unique constraint: finding a duplicate is the checker's job.
+CREATE TABLE checker.effects (
+	seq bigserial PRIMARY KEY,
+	consumer_group text NOT NULL,
+	topic text NOT NULL,
+	partition int NOT NULL,
+	log_offset bigint NOT NULL,
+	id text NOT NULL,
+	txn text NOT NULL
+);
+
+-- An insert here makes COMMIT fail.
+CREATE TABLE checker.fails_at_commit (n int);
+CREATE FUNCTION checker.fail_now() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM 1 / 0;
+	RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER fails AFTER INSERT ON checker.fails_at_commit
+	DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION checker.fail_now();
+
+-- Each message in an exception block of its own; those that are doomed are
+-- rolled back after they were produced.
+CREATE FUNCTION checker.produce_some(t text, vals text[], ks text[], doomed boolean[],
+	OUT n int, OUT partition int, OUT log_offset bigint, OUT kept boolean)
+	RETURNS SETOF record LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. cardinality(vals) LOOP
+		n := i;
+		BEGIN
+			SELECT p.partition, p.log_offset INTO partition, log_offset
+				FROM produce(t::topic, vals[n], key => ks[n]) p;
+			IF doomed[n] THEN
+				PERFORM 1 / 0;
+			END IF;
+			kept := true;
+		EXCEPTION WHEN division_by_zero THEN
+			kept := false;
+		END;
+		RETURN NEXT;
+	END LOOP;
+END $$;

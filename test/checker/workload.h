@@ -1,0 +1,121 @@
+/*
+ * workload.h
+ *		The load that the history checker judges: processes that produce, consume
+ *		and fetch, one that breaks things, and one history file for each.
+ *
+ * README.md describes the history format and the anomalies.
+ */
+#ifndef WORKLOAD_H
+#define WORKLOAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <libpq-fe.h>
+
+#define MAIN_TOPIC		"checker.events"
+#define DERIVED_TOPIC	"checker.derived"
+
+/* A server that does not answer for this long counts as stuck, in ms. */
+#define STUCK_AFTER		60000
+
+/* What the processes share: the parent moves the phase on, the others follow. */
+typedef enum Phase
+{
+	PHASE_RUN,					/* everything, with faults */
+	PHASE_CALM,					/* everything, no more faults */
+	PHASE_DRAIN_PIPES,			/* producers have stopped */
+	PHASE_DRAIN,				/* pipes have stopped too: read to the end */
+	PHASE_STOP					/* give up: something is stuck */
+} Phase;
+
+typedef struct Shared
+{
+	volatile Phase phase;
+} Shared;
+
+typedef struct Options
+{
+	const char *dir;			/* where the histories go */
+	const char *datadir;		/* the server's, for the nemesis */
+	const char *bindir;
+	const char *logfile;
+	double		duration;
+	uint64_t	seed;
+	int			producers;
+	int			consumers;		/* of each of the two groups */
+	int			pipes;
+	int			fetchers;
+	bool		nemesis;
+} Options;
+
+typedef struct Client
+{
+	char		name[16];
+	FILE	   *hist;
+	PGconn	   *conn;
+	uint64_t	rng;
+	Shared	   *shared;
+	const Options *opt;
+	long		next_txn;
+	long		next_id;
+} Client;
+
+/* How a statement ended, as far as the client can know. */
+typedef enum Outcome
+{
+	OUT_OK,						/* the server said so */
+	OUT_FAILED,					/* the server said ERROR; the connection goes on */
+	OUT_LOST					/* no answer: the connection is gone */
+} Outcome;
+
+/* history.c */
+extern uint64_t rnd(Client *c);
+extern int	rnd_below(Client *c, int n);
+extern bool chance(Client *c, int percent);
+extern int64_t now_us(void);
+extern void nap_ms(int ms);
+extern void record(Client *c, const char *event, const char *fmt,...)
+			__attribute__((format(printf, 3, 4)));
+extern void client_init(Client *c, const Options *opt, Shared *shared,
+						const char *name, int number);
+extern char *make_value(const char *id, const char *key, int pad);
+extern bool value_ok(const char *value, const char *key, char *id, size_t idlen);
+
+/* client.c */
+extern bool client_connect(Client *c);
+extern void client_disconnect(Client *c);
+extern PGresult *client_exec(Client *c, Outcome *out, const char *sql,
+							 int nparams, const char *const *params);
+extern Outcome client_command(Client *c, const char *sql);
+extern bool is_stopping(Client *c);
+extern bool begin_random(Client *c, char *isolation, size_t len);
+
+/* producer.c: what a pipe needs of it too */
+typedef struct ProducerTxn
+{
+	char		id[48];
+	int			calls;			/* numbered from 1 */
+} ProducerTxn;
+
+extern void txn_start(Client *c, ProducerTxn *txn);
+extern Outcome produce_one(Client *c, ProducerTxn *txn, const char *topic);
+extern Outcome produce_many(Client *c, ProducerTxn *txn, const char *topic, int n);
+extern void txn_commit(Client *c, ProducerTxn *txn);
+extern void txn_rollback(Client *c, ProducerTxn *txn);
+extern void txn_broken(Client *c, ProducerTxn *txn, Outcome out);
+
+/* The roles; each runs in a process of its own until its phase is over. */
+extern void run_producer(Client *c, bool holder);
+extern void run_consumer(Client *c, const char *group);
+extern void run_pipe(Client *c);
+extern void run_fetcher(Client *c, int number);
+extern void run_nemesis(Client *c, double seconds);
+
+/* consumer.c, final.c */
+extern bool drain_group(Client *c, const char *group, const char *topic);
+extern bool writers_gone(Client *c);
+extern bool final_read(Client *c);
+
+#endif							/* WORKLOAD_H */
