@@ -10,20 +10,23 @@
 #define PAGE 2000
 
 /*
- * No producer's session is left in the server: one that lost its connection
- * may still be at its commit.
+ * No session of some roles is left in the server: one whose client is gone may
+ * still be at its commit.  "roles" are the first letters of their names.
  */
 bool
-writers_gone(Client *c)
+sessions_gone(Client *c, const char *roles)
 {
 	Outcome		out;
 	PGresult   *res;
 	bool		gone = false;
+	char		pattern[32];
+	const char *params[1] = {pattern};
 
 	if (!client_connect(c))
 		return false;
+	snprintf(pattern, sizeof(pattern), "^[%s][0-9]+$", roles);
 	res = client_exec(c, &out, "SELECT count(*) FROM pg_stat_activity"
-					  " WHERE application_name ~ '^[px][0-9]+$'", 0, NULL);
+					  " WHERE application_name ~ $1", 1, params);
 	if (out == OUT_OK)
 		gone = strcmp(PQgetvalue(res, 0, 0), "0") == 0;
 	PQclear(res);

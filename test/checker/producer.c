@@ -269,6 +269,13 @@ txn_commit(Client *c, ProducerTxn *txn)
 	PGresult   *res;
 
 	record(c, "commit", "%s", txn->id);
+	if (chance(c, 2) && PQsendQuery(c->conn, "COMMIT"))
+	{
+		/* go away without waiting for the answer: most of these happen */
+		client_disconnect(c);
+		record(c, "info", "%s", txn->id);
+		return;
+	}
 	res = client_exec(c, &out, "COMMIT", 0, NULL);
 	if (out == OUT_OK && strcmp(PQcmdStatus(res), "COMMIT") == 0)
 		record(c, "ok", "%s", txn->id);

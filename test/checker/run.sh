@@ -16,11 +16,12 @@ fi
 duration=${DURATION:-30}
 seed=${SEED:-}
 options=()
+check_options=()
 while [ $# -gt 0 ]; do
 	case $1 in
 		--duration) duration=$2; shift 2 ;;
 		--seed) seed=$2; shift 2 ;;
-		--no-nemesis) options+=("$1"); shift ;;
+		--no-nemesis) options+=("$1"); check_options+=(--no-minimum); shift ;;
 		--producers | --consumers | --pipes | --fetchers) options+=("$1" "$2"); shift 2 ;;
 		*) sed -n '2,/^[^#]/s/^# \?//p' run.sh >&2; exit 2 ;;
 	esac
@@ -88,7 +89,7 @@ if [ $status = 0 ]; then
 else
 	tap <<<"not ok - the workload ran to its end"
 fi
-tap < <(perl check.pl --server-log "$dir/server.log" "$dir/history" 2>&1 || echo "# check.pl ended with status $?")
+tap < <(perl check.pl "${check_options[@]}" --server-log "$dir/server.log" "$dir/history" 2>&1 || echo "# check.pl ended with status $?")
 echo "1..$tests"
 if [ $failed != 0 ]; then
 	echo "# run again with: test/checker/run.sh --duration $duration --seed $seed (KEEP=1 leaves the histories)"

@@ -192,6 +192,21 @@ wait_role(Client *c, Role role, int64_t deadline)
 }
 
 static bool
+wait_sessions(Client *c, const char *roles, int64_t deadline)
+{
+	while (!sessions_gone(c, roles))
+	{
+		if (now_us() > deadline)
+		{
+			record(c, "stuck", "sessions in the server do not end");
+			return false;
+		}
+		nap_ms(20);
+	}
+	return true;
+}
+
+static bool
 drain(Client *c)
 {
 	static const char *const groups[] = {"g1", "g2"};
@@ -200,17 +215,11 @@ drain(Client *c)
 	c->shared->phase = PHASE_DRAIN_PIPES;
 	if (!wait_role(c, ROLE_PRODUCER, deadline) || !wait_role(c, ROLE_PIPE, deadline))
 		return false;
-	while (!writers_gone(c))
-	{
-		if (now_us() > deadline)
-		{
-			record(c, "stuck", "sessions of producers do not end");
-			return false;
-		}
-		nap_ms(20);
-	}
+	if (!wait_sessions(c, "px", deadline))
+		return false;
 	c->shared->phase = PHASE_DRAIN;
-	if (!wait_role(c, ROLE_CONSUMER, deadline) || !wait_role(c, ROLE_FETCHER, deadline))
+	if (!wait_role(c, ROLE_CONSUMER, deadline) || !wait_role(c, ROLE_FETCHER, deadline) ||
+		!wait_sessions(c, "pxcf", deadline))
 		return false;
 
 	/* A consumer may have found nothing because another was at it. */

@@ -115,7 +115,7 @@ extern void run_nemesis(Client *c, double seconds);
 
 /* consumer.c, final.c */
 extern bool drain_group(Client *c, const char *group, const char *topic);
-extern bool writers_gone(Client *c);
+extern bool sessions_gone(Client *c, const char *roles);
 extern bool final_read(Client *c);
 
 #endif							/* WORKLOAD_H */
