@@ -1,0 +1,159 @@
+#!/usr/bin/perl
+# report.pl FILE
+#
+# Makes the table of the benchmarks' raw numbers: lines of measure, variant,
+# round and value.  A ratio is the median of the rounds' ratios; a number the
+# median of the rounds, with the lowest and the highest.
+use strict;
+use warnings;
+
+my ($file) = @ARGV or die "usage: report.pl FILE\n";
+my (%value, %order);
+open(my $fh, '<', $file) or die "$file: $!\n";
+while (<$fh>)
+{
+	chomp;
+	my ($measure, $variant, $round, $value) = split /\t/;
+	next unless defined $value;
+	$order{$measure}{$variant} //= keys %{ $order{$measure} };
+	$value{$measure}{$variant}{$round} = $value;
+}
+close $fh;
+
+my $missed = 0;
+my %shown;
+
+single() if $value{single};
+batch() if $value{batch};
+read_speed() if $value{read};
+latency() if $value{'latency-p50'};
+cost();
+info('WAL bytes a message of 100 bytes', 'wal', '%.0f') if $value{wal};
+print "\n", $missed ? "$missed missed\n" : "all aims met\n";
+
+sub single
+{
+	heading('one message in a transaction, 8 clients: transactions a second');
+	numbers('single', '%.0f');
+	aim('produce / INSERT', ratio('single', 'produce', 'INSERT'), '>=', 0.9);
+	note('produce to 1 partition / INSERT', ratio('single', 'produce, 1 partition', 'INSERT'));
+	note('produce / INSERT, both with asynchronous commit',
+		ratio('single', 'produce, asynchronous commit', 'INSERT, asynchronous commit'));
+	return;
+}
+
+sub batch
+{
+	heading('batches of 1000 x 100 bytes, one session: MB/s of values');
+	numbers('batch', '%.0f');
+	aim('produce_batch / COPY BINARY of 8 kB rows', ratio('batch', 'produce_batch', 'COPY'), '>=', 0.4);
+	note('the same in CPU time of the server', ratio('batch-cpu', 'produce_batch', 'COPY'));
+	return;
+}
+
+sub read_speed
+{
+	heading('reading in large calls: messages a second, and core of the server');
+	numbers('read', '%.0f');
+	for ('fetch_messages, batches', 'consume, batches')
+	{
+		aim($_, median(values %{ $value{read}{$_} }) / 1e6, '>=', 1, '%.2f M/s');
+	}
+	heading('the same by the clock');
+	numbers('read-wall', '%.0f');
+	return;
+}
+
+sub latency
+{
+	heading('from COMMIT until a waiting consumer has the message: microseconds');
+	for (qw(p50 p99))
+	{
+		print "  $_\n";
+		numbers("latency-$_", '%.0f');
+	}
+	for (qw(p50 p99))
+	{
+		aim("$_: LISTEN and DELETE / consume", ratio("latency-$_", 'LISTEN, DELETE', 'consume'), '>', 1);
+	}
+	note("$_: LISTEN and SELECT / fetch_messages", ratio("latency-$_", 'LISTEN, SELECT', 'fetch_messages'))
+	  for qw(p50 p99);
+	return;
+}
+
+sub cost
+{
+	my @costs = sort grep { /^cost:/ } keys %value or return;
+	heading('CPU time of the server: ns a message, large log and small log');
+	for my $measure (@costs)
+	{
+		print '  ', $measure =~ s/^cost: //r, "\n";
+		numbers($measure, '%.0f');
+	}
+	for my $measure (@costs)
+	{
+		my ($large, $small) = sort { $order{$measure}{$a} <=> $order{$measure}{$b} } keys %{ $value{$measure} };
+		aim($measure =~ s/^cost: (.*)/$1: $large messages \/ $small/r, ratio($measure, $large, $small), '<=', 1.25);
+	}
+	return;
+}
+
+sub info
+{
+	my ($text, $measure, $format) = @_;
+	heading($text);
+	numbers($measure, $format);
+	return;
+}
+
+sub heading
+{
+	print "\n$_[0]\n";
+	return;
+}
+
+sub numbers
+{
+	my ($measure, $format) = @_;
+	for my $variant (sort { $order{$measure}{$a} <=> $order{$measure}{$b} } keys %{ $value{$measure} })
+	{
+		my @rounds = sort { $a <=> $b } values %{ $value{$measure}{$variant} };
+		printf("    %-46s %12s", $variant, sprintf($format, median(@rounds)));
+		printf("   (%s .. %s)", sprintf($format, $rounds[0]), sprintf($format, $rounds[-1])) if @rounds > 1;
+		print "\n";
+	}
+	return;
+}
+
+sub median
+{
+	my @sorted = sort { $a <=> $b } @_;
+	return $sorted[ @sorted / 2 ] if @sorted % 2;
+	return ($sorted[ @sorted / 2 - 1 ] + $sorted[ @sorted / 2 ]) / 2;
+}
+
+sub ratio
+{
+	my ($measure, $over, $under) = @_;
+	my ($a, $b) = @{ $value{$measure} }{ $over, $under };
+	my @ratios = map { $a->{$_} / $b->{$_} } grep { $b->{$_} } keys %{ $a || {} };
+	return @ratios ? median(@ratios) : undef;
+}
+
+sub aim
+{
+	my ($text, $value, $relation, $goal, $format) = @_;
+	my $met = defined $value
+	  && ($relation eq '>=' ? $value >= $goal : $relation eq '>' ? $value > $goal : $value <= $goal);
+	$missed++ unless $met;
+	printf("  %-4s %-56s %10s   (aim %s %s)\n", $met ? 'PASS' : 'MISS', $text,
+		defined $value ? sprintf($format // '%.2f', $value) : 'none', $relation, $goal);
+	return;
+}
+
+sub note
+{
+	my ($text, $value) = @_;
+	printf("       %-56s %10s\n", $text, defined $value ? sprintf('%.2f', $value) : 'none');
+	return;
+}
