@@ -1,0 +1,77 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  All that differs between PostgreSQL 15, 16, 17 and 18, written to the
+ *	  newest signatures.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_COMPAT_H
+#define PGTOPIC_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_namespace.h"
+#include "executor/executor.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000
+#error "pgtopic needs PostgreSQL 15 or later"
+#endif
+
+/* 16: the rights of all kinds of objects are asked for by one function */
+#if PG_VERSION_NUM < 160000
+#define compat_namespace_aclcheck(oid, role, mode) \
+	pg_namespace_aclcheck(oid, role, mode)
+#define compat_database_ownercheck(oid, role) \
+	pg_database_ownercheck(oid, role)
+#else
+#define compat_namespace_aclcheck(oid, role, mode) \
+	object_aclcheck(NamespaceRelationId, oid, role, mode)
+#define compat_database_ownercheck(oid, role) \
+	object_ownercheck(DatabaseRelationId, oid, role)
+#endif
+
+/* 16: summarizing indexes (BRIN) are told apart */
+#if PG_VERSION_NUM < 160000
+typedef bool CompatUpdateIndexes;
+#define compat_needs_index_update(u)	(u)
+#define compat_insert_index_tuples(rri, slot, estate, update, u) \
+	ExecInsertIndexTuples(rri, slot, estate, update, false, NULL, NIL)
+#else
+typedef TU_UpdateIndexes CompatUpdateIndexes;
+#define compat_needs_index_update(u)	((u) != TU_None)
+#define compat_insert_index_tuples(rri, slot, estate, update, u) \
+	ExecInsertIndexTuples(rri, slot, estate, update, false, NULL, NIL, \
+						  (update) && (u) == TU_Summarizing)
+#endif
+
+/* 18: index scans can be instrumented */
+#if PG_VERSION_NUM < 180000
+#define compat_index_beginscan(heap, index, snapshot, nkeys, norderbys) \
+	index_beginscan(heap, index, snapshot, nkeys, norderbys)
+#else
+#define compat_index_beginscan(heap, index, snapshot, nkeys, norderbys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, norderbys)
+#endif
+
+/* 17: extensions can name their wait events */
+#if PG_VERSION_NUM < 170000
+#define compat_wait_event(name)		((void) (name), PG_WAIT_EXTENSION)
+#else
+#define compat_wait_event(name)		WaitEventExtensionNew(name)
+#endif
+
+/* 17: the virtual transaction id is a struct of its own */
+#if PG_VERSION_NUM < 170000
+#define compat_local_xid()			(MyProc->lxid)
+#else
+#define compat_local_xid()			(MyProc->vxid.lxid)
+#endif
+
+#endif							/* PGTOPIC_COMPAT_H */

@@ -1,0 +1,71 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *	  The settings (GUCs) of pgtopic.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+#include "base/settings.h"
+
+int			pgtopic_max_partitions;
+int			pgtopic_max_open_appends;
+int			pgtopic_max_databases;
+int			pgtopic_retention_check_interval;
+int			pgtopic_checkpoint_interval;
+int			pgtopic_segment_wait_timeout;
+
+void
+settings_define(void)
+{
+	DefineCustomIntVariable("pgtopic.max_partitions",
+							"Sets how many partitions of all databases can be in use at once.",
+							"Each takes a slot of shared memory (about 200 bytes). The slot of a partition "
+							"that no open transaction has written to is reused when slots run out.",
+							&pgtopic_max_partitions,
+							16384, 8, 1000000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("pgtopic.max_open_appends",
+							"Sets how many partitions all open transactions together can have written to.",
+							"A transaction counts once for each partition that it has produced to.",
+							&pgtopic_max_open_appends,
+							16384, 8, 10000000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("pgtopic.max_databases",
+							"Sets how many databases of this server can have a pgtopic maintenance worker.",
+							"Each worker also needs one of max_worker_processes.",
+							&pgtopic_max_databases,
+							64, 1, 10000,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("pgtopic.retention_check_interval",
+							"Sets how often expired messages are looked for.",
+							NULL,
+							&pgtopic_retention_check_interval,
+							60 * 1000, 100, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("pgtopic.checkpoint_interval",
+							"Sets how often the high watermarks of partitions are stored.",
+							"Readers on a standby see a message that comes after a gap in the offsets "
+							"only when this has passed.",
+							&pgtopic_checkpoint_interval,
+							1000, 10, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("pgtopic.segment_wait_timeout",
+							"Sets how long a producer waits for the maintenance worker to make a segment.",
+							"The time starts anew whenever the worker has made one.",
+							&pgtopic_segment_wait_timeout,
+							30 * 1000, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("pgtopic");
+}

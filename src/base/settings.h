@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.h
+ *	  The settings (GUCs) of pgtopic.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_SETTINGS_H
+#define PGTOPIC_SETTINGS_H
+
+#include "postgres.h"
+
+extern int	pgtopic_max_partitions; /* partition slots in shared memory */
+extern int	pgtopic_max_open_appends;	/* (transaction, partition) pairs */
+extern int	pgtopic_max_databases;	/* databases with the extension */
+extern int	pgtopic_retention_check_interval;	/* ms */
+extern int	pgtopic_checkpoint_interval;	/* ms */
+extern int	pgtopic_segment_wait_timeout;	/* ms */
+
+/* Defines them; only while shared_preload_libraries is being processed. */
+extern void settings_define(void);
+
+#endif							/* PGTOPIC_SETTINGS_H */

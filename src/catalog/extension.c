@@ -1,0 +1,118 @@
+/*-------------------------------------------------------------------------
+ *
+ * extension.c
+ *	  The extension's own objects in this database, and acting as their owner.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_namespace.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "catalog/extension.h"
+#include "shmem/slots.h"
+
+void
+extension_require_preload(void)
+{
+	if (!slots_available())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("pgtopic must be loaded when the server starts"),
+				 errhint("Add the line shared_preload_libraries = 'pgtopic' to postgresql.conf (separate it with a comma from what is there already) and restart the server.")));
+}
+
+bool
+extension_exists(void)
+{
+	return OidIsValid(get_extension_oid("pgtopic", true));
+}
+
+Oid
+extension_schema(void)
+{
+	Oid			schema = get_namespace_oid(CATALOG_SCHEMA, true);
+
+	if (!OidIsValid(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("extension \"pgtopic\" does not exist in this database"),
+				 errhint("Use CREATE EXTENSION pgtopic.")));
+	return schema;
+}
+
+Oid
+extension_relation(const char *name)
+{
+	return get_relname_relid(name, extension_schema());
+}
+
+/* The extension's owner owns the schema that it made. */
+static Oid
+extension_owner(void)
+{
+	Oid			schema = extension_schema();
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for schema %u", schema);
+	owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+void
+extension_owner_begin(ExtensionOwner *saved)
+{
+	Oid			owner = extension_owner();
+
+	GetUserIdAndSecContext(&saved->user, &saved->context);
+	saved->guc_level = NewGUCNestLevel();
+	SetUserIdAndSecContext(owner, saved->context | SECURITY_LOCAL_USERID_CHANGE);
+	(void) set_config_option("search_path", "pg_catalog, pg_temp",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+extension_owner_end(ExtensionOwner *saved)
+{
+	AtEOXact_GUC(false, saved->guc_level);
+	SetUserIdAndSecContext(saved->user, saved->context);
+}
+
+void
+extension_execute(int expected, const char *format,...)
+{
+	StringInfoData sql;
+	int			result;
+
+	initStringInfo(&sql);
+	for (;;)
+	{
+		va_list		args;
+		int			needed;
+
+		va_start(args, format);
+		needed = appendStringInfoVA(&sql, format, args);
+		va_end(args);
+		if (needed == 0)
+			break;
+		enlargeStringInfo(&sql, needed);
+	}
+
+	result = SPI_execute(sql.data, false, 0);
+	if (result != expected)
+		elog(ERROR, "\"%s\" returned %s", sql.data, SPI_result_code_string(result));
+	pfree(sql.data);
+}

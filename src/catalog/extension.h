@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * extension.h
+ *	  The extension's own objects in this database, and acting as their owner.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_EXTENSION_H
+#define PGTOPIC_EXTENSION_H
+
+#include "postgres.h"
+
+/* The schema of the catalog and of the storage; that of the topics' relations. */
+#define CATALOG_SCHEMA	"pgtopic"
+#define TOPICS_SCHEMA	"topics"
+
+/* Raises an error if the library was not loaded by shared_preload_libraries. */
+extern void extension_require_preload(void);
+
+/* Whether this database has the extension.  Needs a transaction. */
+extern bool extension_exists(void);
+
+/* Schema pgtopic; raises an error if the extension is not there. */
+extern Oid	extension_schema(void);
+
+/* A relation of schema pgtopic by name; InvalidOid if there is none. */
+extern Oid	extension_relation(const char *name);
+
+/*
+ * Between the two, this backend acts as the owner of the extension, with
+ * search_path = pg_catalog, pg_temp.  An error in between undoes it, as the
+ * abort of the (sub)transaction restores both.  Use it for SQL on the catalog
+ * and the storage alone, never around anything a user has written.
+ */
+typedef struct ExtensionOwner
+{
+	Oid			user;
+	int			context;
+	int			guc_level;
+} ExtensionOwner;
+
+extern void extension_owner_begin(ExtensionOwner *saved);
+extern void extension_owner_end(ExtensionOwner *saved);
+
+/*
+ * Runs one SQL command within SPI_connect()ed code and checks that it did what
+ * was expected of it: an SPI_OK_ code.  Everything in the command is qualified.
+ */
+extern void extension_execute(int expected, const char *format,...) pg_attribute_printf(2, 3);
+
+#endif							/* PGTOPIC_EXTENSION_H */

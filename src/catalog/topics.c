@@ -1,0 +1,521 @@
+/*-------------------------------------------------------------------------
+ *
+ * topics.c
+ *	  Topics as the catalog describes them, kept in a cache of the backend.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/pg_class.h"
+#include "commands/comment.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "base/name.h"
+#include "catalog/extension.h"
+#include "catalog/topics.h"
+
+/* Columns of pgtopic.topic, in the order of the extension's script. */
+enum TopicColumn
+{
+	TOPIC_ID = 1,
+	TOPIC_NAME,
+	TOPIC_PARTITIONS,
+	TOPIC_REPLICATION_FACTOR,
+	TOPIC_RETENTION,
+	TOPIC_RETENTION_BYTES,
+	TOPIC_SEGMENT_MESSAGES,
+	TOPIC_MAX_MESSAGE_BYTES,
+	TOPIC_VALUE_FORMAT,
+	TOPIC_MIN_INSYNC_REPLICAS,
+	TOPIC_CREATED_AT,
+	TOPIC_COLUMNS = TOPIC_CREATED_AT
+};
+
+typedef struct NameEntry
+{
+	char		name[NAMEDATALEN];	/* hash key, must be first */
+	int32		id;
+} NameEntry;
+
+/* What a table is to a cached topic. */
+typedef struct RelationEntry
+{
+	Oid			relation;		/* hash key, must be first */
+	int32		topic;
+	int32		partition;		/* -1: the root */
+} RelationEntry;
+
+static HTAB *topics_by_id = NULL;
+static HTAB *topics_by_name = NULL;
+static HTAB *topic_relations = NULL;
+
+/*
+ * Called for every relation whose relcache entry changes, so it only marks.
+ * Segments that a partition's table got or lost do not change the topic.
+ */
+static void
+relcache_callback(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS status;
+	Topic	   *topic;
+
+	if (OidIsValid(relid))
+	{
+		RelationEntry *entry = hash_search(topic_relations, &relid, HASH_FIND, NULL);
+
+		if (entry == NULL)
+			return;
+		topic = hash_search(topics_by_id, &entry->topic, HASH_FIND, NULL);
+		if (topic == NULL)
+			return;
+		if (entry->partition < 0)
+			topic->valid = false;
+		else if (entry->partition < topic->partitions_count)
+			topic->partitions[entry->partition].segments_valid = false;
+		return;
+	}
+
+	hash_seq_init(&status, topics_by_id);
+	while ((topic = hash_seq_search(&status)) != NULL)
+	{
+		topic->valid = false;
+		for (int i = 0; i < topic->partitions_count; i++)
+			topic->partitions[i].segments_valid = false;
+	}
+}
+
+static void
+cache_init(void)
+{
+	HASHCTL		info;
+
+	info.keysize = sizeof(int32);
+	info.entrysize = sizeof(Topic);
+	info.hcxt = CacheMemoryContext;
+	topics_by_id = hash_create("pgtopic topics", 64, &info,
+							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	info.keysize = NAMEDATALEN;
+	info.entrysize = sizeof(NameEntry);
+	topics_by_name = hash_create("pgtopic topic names", 64, &info,
+								 HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	info.keysize = sizeof(Oid);
+	info.entrysize = sizeof(RelationEntry);
+	topic_relations = hash_create("pgtopic topic relations", 256, &info,
+								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+}
+
+/*
+ * Reads the row of pgtopic.topic with the given key through an index, with a
+ * snapshot of its own, like a system catalog.  Returns false if there is none.
+ */
+static bool
+read_row(const char *index_name, AttrNumber column, Datum key, RegProcedure equal,
+		 Datum *values, bool *nulls, MemoryContext result_context)
+{
+	Oid			relid = extension_relation("topic");
+	Oid			indexid = extension_relation(index_name);
+	Relation	relation;
+	SysScanDesc scan;
+	ScanKeyData scankey;
+	HeapTuple	tuple;
+	bool		found;
+
+	if (!OidIsValid(relid) || !OidIsValid(indexid))
+		return false;
+	relation = table_open(relid, AccessShareLock);
+	if (RelationGetDescr(relation)->natts != TOPIC_COLUMNS)
+		elog(ERROR, "table %s.topic has %d columns instead of %d", CATALOG_SCHEMA,
+			 RelationGetDescr(relation)->natts, TOPIC_COLUMNS);
+	ScanKeyInit(&scankey, column, BTEqualStrategyNumber, equal, key);
+	scan = systable_beginscan(relation, indexid, true, NULL, 1, &scankey);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		MemoryContext old = MemoryContextSwitchTo(result_context);
+
+		tuple = heap_copytuple(tuple);
+		heap_deform_tuple(tuple, RelationGetDescr(relation), values, nulls);
+		MemoryContextSwitchTo(old);
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return found;
+}
+
+static bool
+read_row_by_id(int32 id, Datum *values, bool *nulls)
+{
+	return read_row("topic_pkey", TOPIC_ID, Int32GetDatum(id), F_INT4EQ,
+					values, nulls, CurrentMemoryContext);
+}
+
+static bool
+read_row_by_name(const char *name, Datum *values, bool *nulls)
+{
+	return read_row("topic_name_key", TOPIC_NAME, CStringGetTextDatum(name), F_TEXTEQ,
+					values, nulls, CurrentMemoryContext);
+}
+
+static ValueFormat
+format_from_text(const char *text)
+{
+	if (strcmp(text, "text") == 0)
+		return FORMAT_TEXT;
+	if (strcmp(text, "json") == 0)
+		return FORMAT_JSON;
+	if (strcmp(text, "bytes") == 0)
+		return FORMAT_BYTES;
+	elog(ERROR, "unknown value format \"%s\"", text);
+}
+
+/* Notes what a table is to a topic, for relcache_callback(). */
+static void
+note_relation(Oid relation, int32 topic, int32 partition)
+{
+	RelationEntry *entry = hash_search(topic_relations, &relation, HASH_ENTER, NULL);
+
+	entry->topic = topic;
+	entry->partition = partition;
+}
+
+static void
+forget_relations(Topic *topic)
+{
+	hash_search(topic_relations, &topic->root, HASH_REMOVE, NULL);
+	for (int i = 0; i < topic->partitions_count; i++)
+		hash_search(topic_relations, &topic->partitions[i].relation, HASH_REMOVE, NULL);
+}
+
+/* Fills a topic from its catalog row. */
+static void
+topic_fill(Topic *topic, Datum *values)
+{
+	MemoryContext context;
+	LogPartition *partitions;
+	int			count = DatumGetInt32(values[TOPIC_PARTITIONS - 1]);
+	char		name[NAMEDATALEN];
+	Oid			root;
+
+	snprintf(name, sizeof(name), "t%d", topic->id);
+	root = extension_relation(name);
+	if (!OidIsValid(root))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("storage of topic \"%s\" is missing",
+						TextDatumGetCString(values[TOPIC_NAME - 1])),
+				 errdetail("Table %s.%s does not exist.", CATALOG_SCHEMA, name)));
+
+	context = AllocSetContextCreate(CacheMemoryContext, "pgtopic topic",
+									ALLOCSET_SMALL_SIZES);
+	partitions = MemoryContextAllocZero(context, count * sizeof(LogPartition));
+	for (int i = 0; i < count; i++)
+	{
+		partitions[i].topic = topic;
+		partitions[i].number = i;
+		snprintf(name, sizeof(name), "t%d_p%d", topic->id, i);
+		partitions[i].relation = extension_relation(name);
+		snprintf(name, sizeof(name), "t%d_p%d_offsets", topic->id, i);
+		partitions[i].positions = extension_relation(name);
+		if (!OidIsValid(partitions[i].relation) || !OidIsValid(partitions[i].positions))
+		{
+			MemoryContextDelete(context);
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("storage of topic \"%s\" is missing",
+							TextDatumGetCString(values[TOPIC_NAME - 1])),
+					 errdetail("Partition %d has no tables.", i)));
+		}
+		partitions[i].slot.key.database = MyDatabaseId;
+		partitions[i].slot.key.relation = partitions[i].relation;
+		partitions[i].slot.slot = -1;
+	}
+
+	if (topic->context)
+	{
+		forget_relations(topic);
+		MemoryContextDelete(topic->context);
+	}
+	note_relation(root, topic->id, -1);
+	for (int i = 0; i < count; i++)
+		note_relation(partitions[i].relation, topic->id, i);
+	topic->context = context;
+	topic->partitions = partitions;
+	topic->partitions_count = count;
+	topic->root = root;
+	strlcpy(topic->name, TextDatumGetCString(values[TOPIC_NAME - 1]), NAMEDATALEN);
+	topic->segment_messages = DatumGetInt64(values[TOPIC_SEGMENT_MESSAGES - 1]);
+	topic->max_message_bytes = DatumGetInt32(values[TOPIC_MAX_MESSAGE_BYTES - 1]);
+	topic->format = format_from_text(TextDatumGetCString(values[TOPIC_VALUE_FORMAT - 1]));
+	topic->valid = true;
+}
+
+static void
+topic_forget(Topic *topic)
+{
+	if (topic->context)
+	{
+		forget_relations(topic);
+		MemoryContextDelete(topic->context);
+	}
+	hash_search(topics_by_id, &topic->id, HASH_REMOVE, NULL);
+}
+
+Topic *
+topic_find(int32 id)
+{
+	Topic	   *topic;
+	Datum		values[TOPIC_COLUMNS];
+	bool		nulls[TOPIC_COLUMNS];
+	bool		found;
+
+	extension_require_preload();
+	if (topics_by_id == NULL)
+		cache_init();
+
+	AcceptInvalidationMessages();
+	topic = hash_search(topics_by_id, &id, HASH_FIND, NULL);
+	if (topic != NULL && topic->valid)
+		return topic;
+
+	if (!read_row_by_id(id, values, nulls))
+	{
+		if (topic != NULL)
+			topic_forget(topic);
+		return NULL;
+	}
+
+	topic = hash_search(topics_by_id, &id, HASH_ENTER, &found);
+	if (!found)
+	{
+		/* all but the key, which hash_search() has set */
+		memset((char *) topic + sizeof(int32), 0, sizeof(Topic) - sizeof(int32));
+		topic->consume_next = -1;
+	}
+	topic_fill(topic, values);
+	return topic;
+}
+
+Topic *
+topic_get(int32 id)
+{
+	Topic	   *topic = topic_find(id);
+
+	if (topic == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("topic with id %d does not exist", id),
+				 errdetail("It has been dropped.")));
+	return topic;
+}
+
+/*
+ * While a dump is being restored, columns of type topic can be loaded before
+ * pgtopic.topic is.  The storage tables are there already, and the comments on
+ * them tell the names.
+ */
+static int32
+id_by_storage_comment(const char *name)
+{
+	Relation	relation;
+	SysScanDesc scan;
+	ScanKeyData scankey;
+	HeapTuple	tuple;
+	Oid			schema = extension_schema();
+	int32		id = 0;
+	char	   *wanted = psprintf("storage of topic %s", name);
+
+	relation = table_open(RelationRelationId, AccessShareLock);
+	ScanKeyInit(&scankey, Anum_pg_class_relnamespace, BTEqualStrategyNumber,
+				F_OIDEQ, ObjectIdGetDatum(schema));
+	scan = systable_beginscan(relation, InvalidOid, false, NULL, 1, &scankey);
+	while (id == 0 && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+		char	   *comment;
+		int			number;
+		int			end = 0;
+
+		if (form->relkind != RELKIND_PARTITIONED_TABLE ||
+			sscanf(NameStr(form->relname), "t%d%n", &number, &end) != 1 ||
+			NameStr(form->relname)[end] != '\0')
+			continue;
+		comment = GetComment(form->oid, RelationRelationId, 0);
+		if (comment && strcmp(comment, wanted) == 0)
+			id = number;
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return id;
+}
+
+int32
+topic_id_by_name(const char *name)
+{
+	NameEntry  *entry = NULL;
+	Datum		values[TOPIC_COLUMNS];
+	bool		nulls[TOPIC_COLUMNS];
+	int32		id;
+
+	if (topic_name_problem(name) != NULL)
+		return 0;
+	if (topics_by_id == NULL)
+		cache_init();
+
+	AcceptInvalidationMessages();
+	entry = hash_search(topics_by_name, name, HASH_FIND, NULL);
+	if (entry != NULL)
+	{
+		Topic	   *topic = hash_search(topics_by_id, &entry->id, HASH_FIND, NULL);
+
+		if (topic != NULL && topic->valid)
+			return entry->id;
+	}
+
+	if (!read_row_by_name(name, values, nulls))
+	{
+		if (entry != NULL)
+			hash_search(topics_by_name, name, HASH_REMOVE, NULL);
+		return id_by_storage_comment(name);
+	}
+	id = DatumGetInt32(values[TOPIC_ID - 1]);
+	entry = hash_search(topics_by_name, name, HASH_ENTER, NULL);
+	entry->id = id;
+	return id;
+}
+
+char *
+topic_name_by_id(int32 id)
+{
+	Datum		values[TOPIC_COLUMNS];
+	bool		nulls[TOPIC_COLUMNS];
+	Topic	   *topic;
+
+	if (topics_by_id == NULL)
+		cache_init();
+	topic = hash_search(topics_by_id, &id, HASH_FIND, NULL);
+	if (topic != NULL && topic->valid)
+		return pstrdup(topic->name);
+	if (!read_row_by_id(id, values, nulls))
+		return NULL;
+	return TextDatumGetCString(values[TOPIC_NAME - 1]);
+}
+
+void
+topic_error_unknown(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("topic \"%s\" does not exist", name)));
+}
+
+LogPartition *
+topic_partition_get(Topic *topic, int32 number)
+{
+	if (number < 0 || number >= topic->partitions_count)
+		ereport(ERROR,
+				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+				 errmsg("partition %d of topic \"%s\" does not exist", number, topic->name),
+				 topic->partitions_count == 1 ?
+				 errdetail("The topic has one partition, 0.") :
+				 errdetail("The topic has partitions 0 to %d.", topic->partitions_count - 1)));
+	return &topic->partitions[number];
+}
+
+/* Columns of pgtopic.partition, in the order of the extension's script. */
+enum PartitionColumn
+{
+	PARTITION_TOPIC_ID = 1,
+	PARTITION_PARTITION,
+	PARTITION_LOG_START_OFFSET,
+	PARTITION_HIGH_WATERMARK
+};
+
+bool
+partition_row_read(const LogPartition *partition, PartitionRow *row)
+{
+	Relation	relation;
+	SysScanDesc scan;
+	ScanKeyData keys[2];
+	HeapTuple	tuple;
+	bool		found;
+
+	relation = table_open(extension_relation("partition"), AccessShareLock);
+	ScanKeyInit(&keys[0], PARTITION_TOPIC_ID, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(partition->topic->id));
+	ScanKeyInit(&keys[1], PARTITION_PARTITION, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(partition->number));
+	scan = systable_beginscan(relation, extension_relation("partition_pkey"), true,
+							  NULL, 2, keys);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		bool		isnull;
+
+		row->log_start = DatumGetInt64(heap_getattr(tuple, PARTITION_LOG_START_OFFSET,
+													RelationGetDescr(relation), &isnull));
+		row->high_watermark = DatumGetInt64(heap_getattr(tuple, PARTITION_HIGH_WATERMARK,
+														 RelationGetDescr(relation), &isnull));
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return found;
+}
+
+void
+topic_invalidate(int32 id)
+{
+	char		name[NAMEDATALEN];
+	Oid			root;
+
+	snprintf(name, sizeof(name), "t%d", id);
+	root = extension_relation(name);
+	if (OidIsValid(root))
+		CacheInvalidateRelcacheByRelid(root);
+}
+
+Oid
+topic_owner(const Topic *topic)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(topic->root));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		topic_error_unknown(topic->name);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+void
+topic_check_use(const Topic *topic)
+{
+	if (!has_privs_of_role(GetUserId(), topic_owner(topic)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied for topic \"%s\"", topic->name)));
+}
+
+void
+topic_check_owner(const Topic *topic)
+{
+	if (!has_privs_of_role(GetUserId(), topic_owner(topic)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of topic \"%s\"", topic->name)));
+}

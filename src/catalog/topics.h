@@ -1,0 +1,100 @@
+/*-------------------------------------------------------------------------
+ *
+ * topics.h
+ *	  Topics as the catalog describes them, kept in a cache of the backend.
+ *
+ * A Topic that topic_get() returns is good until the next call of it, or of
+ * anything that runs SQL.  It may have become stale meanwhile: whoever has
+ * locked a table of the topic and wants to be sure that nothing has changed
+ * before it got the lock looks at valid again.
+ *
+ * The cache is told of changes by relcache invalidations of the topic's root
+ * table and of the partitions' tables: the trigger on pgtopic.topic sends the
+ * former, PostgreSQL itself the latter when segments come and go.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_TOPICS_H
+#define PGTOPIC_TOPICS_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "base/segmap.h"
+#include "shmem/slots.h"
+
+typedef enum ValueFormat
+{
+	FORMAT_TEXT,
+	FORMAT_JSON,
+	FORMAT_BYTES
+} ValueFormat;
+
+/* One partition of a topic. */
+typedef struct LogPartition
+{
+	struct Topic *topic;
+	int32		number;
+	Oid			relation;		/* pgtopic.t7_p3 */
+	Oid			positions;		/* pgtopic.t7_p3_offsets */
+	SlotRef		slot;
+	bool		segments_valid;
+	int			segments_count;
+	Segment    *segments;		/* ascending */
+} LogPartition;
+
+typedef struct Topic
+{
+	int32		id;				/* hash key, must be first */
+	bool		valid;
+	char		name[NAMEDATALEN];
+	Oid			root;			/* pgtopic.t7 */
+	int			partitions_count;
+	LogPartition *partitions;
+	int64		segment_messages;
+	int32		max_message_bytes;
+	ValueFormat format;
+	int			consume_next;	/* where consume() looks first */
+	MemoryContext context;		/* of all the above that is allocated */
+} Topic;
+
+/* The topic with an id, or NULL. */
+extern Topic *topic_find(int32 id);
+
+/* The same, but an error (42704) if there is none. */
+extern Topic *topic_get(int32 id);
+
+/* The id of the topic with this name; 0 if there is none. */
+extern int32 topic_id_by_name(const char *name);
+
+/* The name of a topic in the caller's memory, or NULL. */
+extern char *topic_name_by_id(int32 id);
+
+extern void topic_error_unknown(const char *name) pg_attribute_noreturn();
+
+/* The partition with this number; an error (22003) if there is none. */
+extern LogPartition *topic_partition_get(Topic *topic, int32 number);
+
+/* Has all backends look at the catalog again when this transaction commits. */
+extern void topic_invalidate(int32 id);
+
+/* What the catalog says of a partition now; false if it is not there. */
+typedef struct PartitionRow
+{
+	int64		log_start;
+	int64		high_watermark; /* as of the last checkpoint */
+} PartitionRow;
+
+extern bool partition_row_read(const LogPartition *partition, PartitionRow *row);
+
+/*
+ * Rights.  The owner of a topic is the owner of its root table; members of that
+ * role may do what it may.  topic_check_use() is for producing and consuming,
+ * topic_check_owner() for changing the topic.
+ */
+extern Oid	topic_owner(const Topic *topic);
+extern void topic_check_use(const Topic *topic);
+extern void topic_check_owner(const Topic *topic);
+
+#endif							/* PGTOPIC_TOPICS_H */

@@ -1,0 +1,166 @@
+/*-------------------------------------------------------------------------
+ *
+ * consume.c
+ *	  Taking messages for a consumer group.
+ *
+ * One transaction at a time consumes a partition for a group: it holds the lock
+ * of (group, partition) to its end.  The position is read with a fresh snapshot
+ * after the lock was got, so it is what the last consumer committed, and the
+ * messages with another one after that.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+
+#include "log/consume.h"
+#include "shmem/slots.h"
+#include "storage/partition_state.h"
+#include "storage/positions.h"
+
+void
+group_check_name(const char *group)
+{
+	if (group[0] == '\0' || strlen(group) > GROUP_NAME_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("invalid name of a consumer group: \"%s\"", group),
+				 errdetail("It has 1 to %d bytes.", GROUP_NAME_MAX)));
+}
+
+/*
+ * Where a group goes on in a partition: at its position or, if it has none or
+ * that has expired, at the start of the log.
+ */
+static int64
+group_offset(LogPartition *partition, const char *group)
+{
+	int64		offset = 0;
+	PartitionRow row;
+
+	(void) position_read(partition, group, &offset);
+	if (!partition_row_read(partition, &row))
+		topic_error_unknown(partition->topic->name);
+	return Max(offset, row.log_start);
+}
+
+/* What sink_nothing() counts is enough for log_can_consume(). */
+static void
+sink_nothing(void *arg, int32 partition, const LogMessage *message)
+{
+}
+
+/*
+ * Takes up to max messages of one partition, if it has any and nobody else is
+ * consuming it.  With peek, only looks whether there is one.
+ */
+static int64
+consume_partition(LogPartition *partition, const char *group, int64 max, bool peek,
+				  MessageSink sink, void *arg)
+{
+	SlotState	state;
+	ReadResult	result;
+	int64		offset;
+	bool		taken;
+
+	/* a first look without the lock, which most partitions do not pass */
+	partition_state(partition, &state);
+	if (state.next_offset == 0 || group_offset(partition, group) >= state.high_watermark)
+		return 0;
+	if (!position_try_lock(partition, group, &taken))
+		return 0;
+
+	offset = group_offset(partition, group);
+	partition_state(partition, &state);
+	result.messages = 0;
+	result.next_offset = offset;
+	if (offset < state.high_watermark)
+		result = log_read(partition, offset, max, state.high_watermark, sink, arg);
+
+	/*
+	 * The position moves over rolled-back messages too, so that a group that has
+	 * read all has no lag.
+	 */
+	if (!peek && result.next_offset > offset)
+	{
+		position_write(partition, group, result.next_offset);
+		slots_wake_at_end(partition->topic->id, false);
+		slots_forbid_prepare("consume()");
+	}
+	else if (taken)
+		position_unlock(partition, group);
+	return result.messages;
+}
+
+/*
+ * Tries the partitions one after the other, beginning where the last call left
+ * off, so that a busy partition cannot keep the others waiting.
+ */
+static int64
+consume_any(Topic *topic, const char *group, int64 max, bool peek,
+			MessageSink sink, void *arg)
+{
+	int			count = topic->partitions_count;
+
+	if (topic->consume_next < 0)
+		topic->consume_next = (int) (pg_prng_uint32(&pg_global_prng_state) & 0x7fffffff);
+
+	for (int i = 0; i < count; i++)
+	{
+		int			number = (topic->consume_next + i) % count;
+		int64		messages;
+
+		CHECK_FOR_INTERRUPTS();
+		messages = consume_partition(&topic->partitions[number], group, max, peek, sink, arg);
+		if (messages > 0)
+		{
+			if (!peek)
+				topic->consume_next = (number + 1) % count;
+			return messages;
+		}
+	}
+	return 0;
+}
+
+int64
+log_consume(int32 topic_id, const char *group, int64 max, Deadline deadline,
+			MessageSink sink, void *arg)
+{
+	PreventCommandIfReadOnly("consume()");
+	PreventCommandIfParallelMode("consume()");
+	PreventCommandDuringRecovery("consume()");
+	group_check_name(group);
+
+	for (;;)
+	{
+		/* looked up each time: it may have been dropped while we slept */
+		Topic	   *topic = topic_get(topic_id);
+		int64		messages;
+
+		topic_check_use(topic);
+
+		/*
+		 * Prepare to sleep, then look: a commit in between wakes us, and so does
+		 * the end of a transaction that has consumed, which may have put messages
+		 * back.
+		 */
+		ConditionVariablePrepareToSleep(topic_condition(topic_id));
+		messages = consume_any(topic, group, max, false, sink, arg);
+		if (messages > 0 || !wait_until(topic_condition(topic_id), deadline))
+		{
+			ConditionVariableCancelSleep();
+			return messages;
+		}
+	}
+}
+
+bool
+log_can_consume(int32 topic_id, const char *group)
+{
+	Topic	   *topic = topic_get(topic_id);
+
+	topic_check_use(topic);
+	return consume_any(topic, group, 1, true, sink_nothing, NULL) > 0;
+}

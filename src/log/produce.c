@@ -1,0 +1,449 @@
+/*-------------------------------------------------------------------------
+ *
+ * produce.c
+ *	  Putting messages into a topic.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/pg_prng.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/murmur2.h"
+#include "base/packing.h"
+#include "log/produce.h"
+#include "storage/batches.h"
+#include "storage/partition_state.h"
+
+/* What the error context says while payloads are checked. */
+typedef struct CheckContext
+{
+	const char *topic;
+	const char *format;
+	const char *part;			/* "key" or "value" */
+	int			message;		/* counted from 1 */
+	int			count;
+} CheckContext;
+
+static void
+check_context_callback(void *arg)
+{
+	CheckContext *context = arg;
+
+	if (context->count == 1)
+		errcontext("%s of a message for topic \"%s\" with value format %s",
+				   context->part, context->topic, context->format);
+	else
+		errcontext("%s of message %d of %d for topic \"%s\" with value format %s",
+				   context->part, context->message, context->count,
+				   context->topic, context->format);
+}
+
+static void
+check_encoding(Datum payload)
+{
+	(void) pg_verify_mbstr(GetDatabaseEncoding(), VARDATA_ANY(DatumGetPointer(payload)),
+						   VARSIZE_ANY_EXHDR(DatumGetPointer(payload)), false);
+}
+
+/* What type json accepts is JSON; json_in() raises the error. */
+static void
+check_json(Datum payload)
+{
+	char	   *json = TextDatumGetCString(payload);
+
+	(void) DirectFunctionCall1(json_in, CStringGetDatum(json));
+	pfree(json);
+}
+
+/* jsonb is stored as its text, in any topic. */
+static void
+jsonb_to_text(MessageSet *messages)
+{
+	Datum	   *values = palloc(messages->count * sizeof(Datum));
+
+	for (int i = 0; i < messages->count; i++)
+	{
+		Jsonb	   *jsonb;
+		char	   *json;
+
+		if (messages->value_nulls[i])
+			continue;
+		jsonb = DatumGetJsonbP(messages->values[i]);
+		json = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+		values[i] = CStringGetTextDatum(json);
+		pfree(json);
+	}
+	messages->values = values;
+}
+
+/*
+ * A topic of format text or json holds nothing that its readers could not be
+ * shown as text, and one of format json nothing but JSON.
+ */
+static void
+check_formats(const Topic *topic, MessageSet *messages)
+{
+	static const char *const format_names[] = {"text", "json", "bytes"};
+	ErrorContextCallback callback;
+	CheckContext context;
+
+	if (messages->kind == PAYLOAD_JSONB)
+		jsonb_to_text(messages);
+	if (topic->format == FORMAT_BYTES ||
+		(topic->format == FORMAT_TEXT && messages->kind != PAYLOAD_BYTES) ||
+		(topic->format == FORMAT_JSON && messages->kind == PAYLOAD_JSONB))
+		return;
+
+	context.topic = topic->name;
+	context.format = format_names[topic->format];
+	context.count = messages->count;
+	callback.callback = check_context_callback;
+	callback.arg = &context;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	for (int i = 0; i < messages->count; i++)
+	{
+		context.message = i + 1;
+		if (messages->kind == PAYLOAD_BYTES)
+		{
+			context.part = "key";
+			if (messages->keys && !messages->key_nulls[i])
+				check_encoding(messages->keys[i]);
+			context.part = "value";
+			if (!messages->value_nulls[i])
+				check_encoding(messages->values[i]);
+		}
+		context.part = "value";
+		if (topic->format == FORMAT_JSON && !messages->value_nulls[i])
+			check_json(messages->values[i]);
+		if (i % 1024 == 0)
+			CHECK_FOR_INTERRUPTS();
+	}
+
+	error_context_stack = callback.previous;
+}
+
+/* The bytes of a payload, or -1 where it is NULL. */
+static int64
+payload_size(const Datum *payloads, const bool *nulls, int i)
+{
+	if (payloads == NULL || nulls[i])
+		return -1;
+	return VARSIZE_ANY_EXHDR(DatumGetPointer(payloads[i]));
+}
+
+static PackSizes
+message_sizes(const MessageSet *messages, int i)
+{
+	PackSizes	sizes;
+
+	sizes.key = payload_size(messages->keys, messages->key_nulls, i);
+	sizes.value = payload_size(messages->values, messages->value_nulls, i);
+	sizes.headers = payload_size(messages->headers, messages->header_nulls, i);
+	return sizes;
+}
+
+static void
+check_sizes(const Topic *topic, const MessageSet *messages)
+{
+	for (int i = 0; i < messages->count; i++)
+	{
+		PackSizes	sizes = message_sizes(messages, i);
+		int64		total = Max(sizes.key, 0) + Max(sizes.value, 0) + Max(sizes.headers, 0);
+
+		if (total > topic->max_message_bytes)
+			ereport(ERROR,
+					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+					 errmsg("message of " INT64_FORMAT " bytes is too large for topic \"%s\"",
+							total, topic->name),
+					 errdetail("Key, value and headers of a message together may have %d bytes.",
+							   topic->max_message_bytes),
+					 errhint("Use alter_topic() to increase max_message_bytes.")));
+	}
+}
+
+static void
+check_headers(const MessageSet *messages)
+{
+	for (int i = 0; messages->headers && i < messages->count; i++)
+	{
+		if (messages->header_nulls[i])
+			continue;
+		if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(messages->headers[i])))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("headers must be a JSON object")));
+	}
+}
+
+static void
+check_timestamps(const MessageSet *messages)
+{
+	for (int i = 0; i < messages->count; i++)
+	{
+		TimestampTz timestamp = messages->timestamps ?
+			DatumGetTimestampTz(messages->timestamps[i]) : messages->timestamp;
+
+		/* infinity would keep all before it from ever expiring */
+		if (TIMESTAMP_NOT_FINITE(timestamp))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+					 errmsg("timestamp of a message must be finite")));
+		if (messages->timestamps == NULL)
+			break;
+	}
+}
+
+/*
+ * Where messages without a key go: one partition for a transaction, so that
+ * they share rows and locks, and the next one for the next transaction that
+ * produces.  Sessions start at random.
+ */
+static int32
+sticky_partition(const Topic *topic)
+{
+	static uint32 turn = 0;
+	static LocalTransactionId transaction = InvalidLocalTransactionId;
+
+	if (transaction == InvalidLocalTransactionId)
+		turn = pg_prng_uint32(&pg_global_prng_state);
+	if (transaction != compat_local_xid())
+	{
+		transaction = compat_local_xid();
+		turn++;
+	}
+	return (int32) (turn % (uint32) topic->partitions_count);
+}
+
+static int32
+partition_of(const Topic *topic, const MessageSet *messages, int i)
+{
+	struct varlena *key;
+
+	if (messages->keys == NULL || messages->key_nulls[i])
+		return sticky_partition(topic);
+	key = (struct varlena *) DatumGetPointer(messages->keys[i]);
+	return murmur2_partition(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), topic->partitions_count);
+}
+
+static Datum *
+gather_datums(const Datum *from, const int *order, int count)
+{
+	Datum	   *to;
+
+	if (from == NULL)
+		return NULL;
+	to = MemoryContextAllocHuge(CurrentMemoryContext, count * sizeof(Datum));
+	for (int i = 0; i < count; i++)
+		to[i] = from[order[i]];
+	return to;
+}
+
+static bool *
+gather_nulls(const bool *from, const int *order, int count)
+{
+	bool	   *to;
+
+	if (from == NULL)
+		return NULL;
+	to = palloc(count * sizeof(bool));
+	for (int i = 0; i < count; i++)
+		to[i] = from[order[i]];
+	return to;
+}
+
+/*
+ * Brings the messages into the order of their partitions, keeping the order
+ * within each (a counting sort), and counts those of each.
+ */
+static void
+sort_by_partition(const Topic *topic, MessageSet *messages, int *counts)
+{
+	int32	   *partitions = palloc(messages->count * sizeof(int32));
+	int		   *order = palloc(messages->count * sizeof(int));
+	int		   *starts = palloc(topic->partitions_count * sizeof(int));
+	int			start = 0;
+
+	for (int i = 0; i < messages->count; i++)
+	{
+		partitions[i] = partition_of(topic, messages, i);
+		counts[partitions[i]]++;
+	}
+	for (int p = 0; p < topic->partitions_count; p++)
+	{
+		starts[p] = start;
+		start += counts[p];
+	}
+	for (int i = 0; i < messages->count; i++)
+		order[starts[partitions[i]]++] = i;
+
+	messages->values = gather_datums(messages->values, order, messages->count);
+	messages->value_nulls = gather_nulls(messages->value_nulls, order, messages->count);
+	messages->keys = gather_datums(messages->keys, order, messages->count);
+	messages->key_nulls = gather_nulls(messages->key_nulls, order, messages->count);
+	messages->headers = gather_datums(messages->headers, order, messages->count);
+	messages->header_nulls = gather_nulls(messages->header_nulls, order, messages->count);
+	messages->timestamps = gather_datums(messages->timestamps, order, messages->count);
+	pfree(partitions);
+	pfree(order);
+	pfree(starts);
+}
+
+/* An array of some elements of a column; 0 if all of them are NULL. */
+static Datum
+column_array(Datum *elements, bool *nulls, int start, int count,
+			 Oid type, int length, bool by_value, char align)
+{
+	int			lower_bound = 1;
+	bool		any = false;
+
+	if (elements == NULL)
+		return (Datum) 0;
+	for (int i = start; i < start + count && !any; i++)
+		any = nulls == NULL || !nulls[i];
+	if (!any)
+		return (Datum) 0;
+	return PointerGetDatum(construct_md_array(elements + start, nulls ? nulls + start : NULL,
+											  1, &count, &lower_bound,
+											  type, length, by_value, align));
+}
+
+/* The column of values is never NULL, even when all its elements are. */
+static Datum
+values_array(MessageSet *messages, int start, int count)
+{
+	int			lower_bound = 1;
+
+	return PointerGetDatum(construct_md_array(messages->values + start,
+											  messages->value_nulls + start,
+											  1, &count, &lower_bound,
+											  BYTEAOID, -1, false, TYPALIGN_INT));
+}
+
+/* Writes messages [start, start + count) of the set as one row. */
+static void
+write_row(BatchWriter *writer, MessageSet *messages, int start, int count, int64 base_offset)
+{
+	MemoryContext old = MemoryContextSwitchTo(writer->context);
+	RecordBatch batch;
+
+	batch.base_offset = base_offset;
+	batch.last_offset = base_offset + count - 1;
+	batch.timestamp = messages->timestamp;
+	batch.keys = column_array(messages->keys, messages->key_nulls, start, count,
+							  BYTEAOID, -1, false, TYPALIGN_INT);
+	batch.values = values_array(messages, start, count);
+	batch.headers = column_array(messages->headers, messages->header_nulls, start, count,
+								 JSONBOID, -1, false, TYPALIGN_INT);
+	batch.timestamps = (Datum) 0;
+	if (messages->timestamps)
+	{
+		bool		equal = true;
+
+		batch.timestamp = DatumGetTimestampTz(messages->timestamps[start]);
+		for (int i = start + 1; i < start + count; i++)
+		{
+			TimestampTz timestamp = DatumGetTimestampTz(messages->timestamps[i]);
+
+			equal &= timestamp == batch.timestamp;
+			batch.timestamp = Max(batch.timestamp, timestamp);
+		}
+		if (!equal)
+			batch.timestamps = column_array(messages->timestamps, NULL, start, count,
+											TIMESTAMPTZOID, sizeof(TimestampTz),
+											FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	}
+	MemoryContextSwitchTo(old);
+	batch_writer_add(writer, &batch);
+}
+
+/* Appends messages [start, start + count) of the set to one partition. */
+static ProducedRange
+append(LogPartition *partition, MessageSet *messages, int start, int count)
+{
+	ProducedRange range;
+	BatchWriter writer;
+	Packing		packing;
+	PackColumns columns;
+	int			row_start = start;
+
+	columns.keys = messages->keys != NULL;
+	columns.headers = messages->headers != NULL;
+	columns.timestamps = messages->timestamps != NULL;
+
+	range.partition = partition->number;
+	range.first_offset = partition_reserve(partition, count);
+	range.last_offset = range.first_offset + count - 1;
+
+	batch_writer_begin(&writer, partition);
+	packing_start(&packing, columns);
+	for (int i = start; i < start + count; i++)
+	{
+		PackSizes	sizes = message_sizes(messages, i);
+
+		if (packing_add(&packing, sizes))
+			continue;
+		write_row(&writer, messages, row_start, i - row_start,
+				  range.first_offset + (row_start - start));
+		row_start = i;
+		packing_start(&packing, columns);
+		(void) packing_add(&packing, sizes);
+	}
+	write_row(&writer, messages, row_start, start + count - row_start,
+			  range.first_offset + (row_start - start));
+	batch_writer_end(&writer);
+	return range;
+}
+
+int
+produce_messages(Topic *topic, MessageSet *messages, int32 partition, ProducedRange *ranges)
+{
+	int		   *counts;
+	int			start = 0;
+	int			ranges_count = 0;
+
+	PreventCommandIfReadOnly("produce()");
+	PreventCommandIfParallelMode("produce()");
+	PreventCommandDuringRecovery("produce()");
+	topic_check_use(topic);
+	check_headers(messages);
+	check_timestamps(messages);
+	check_formats(topic, messages);
+	check_sizes(topic, messages);
+
+	if (messages->count == 0)
+		return 0;
+	if (partition < 0 && messages->count == 1)
+		partition = partition_of(topic, messages, 0);
+	else if (partition < 0 && messages->keys == NULL)
+		partition = sticky_partition(topic);
+	if (partition >= 0)
+	{
+		ranges[0] = append(topic_partition_get(topic, partition), messages, 0, messages->count);
+		return 1;
+	}
+
+	counts = palloc0(topic->partitions_count * sizeof(int));
+	sort_by_partition(topic, messages, counts);
+	for (int p = 0; p < topic->partitions_count; p++)
+	{
+		if (counts[p] == 0)
+			continue;
+		ranges[ranges_count++] = append(&topic->partitions[p], messages, start, counts[p]);
+		start += counts[p];
+	}
+	return ranges_count;
+}

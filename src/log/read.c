@@ -1,0 +1,195 @@
+/*-------------------------------------------------------------------------
+ *
+ * read.c
+ *	  Reading a partition from an offset, and finding offsets by time.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/snapmgr.h"
+
+#include "log/read.h"
+#include "storage/partition_state.h"
+
+/*
+ * The order is: watermark, then snapshot, then rows.  The watermark says that
+ * the transactions below it had ended; a snapshot taken after that sees what
+ * they did.  The statement's own snapshot may be older than the watermark, in
+ * every isolation level, and would miss messages below it for good.
+ */
+ReadResult
+log_read(LogPartition *partition, int64 from, int64 max, int64 high_watermark,
+		 MessageSink sink, void *arg)
+{
+	ReadResult	result = {0, 0, from};
+	LogReader	reader;
+	LogMessage	message;
+	bool		more = true;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	reader_begin(&reader, partition, from, high_watermark, RecoveryInProgress());
+	while (result.messages < max && (more = reader_next(&reader, &message)))
+	{
+		if (result.messages++ == 0)
+			result.first_offset = message.offset;
+		result.next_offset = message.offset + 1;
+		sink(arg, partition->number, &message);
+	}
+	/* what is missing below the watermark has been rolled back for good */
+	if (!more)
+		result.next_offset = Max(result.next_offset, reader.settled);
+	reader_end(&reader);
+	PopActiveSnapshot();
+	return result;
+}
+
+static void
+error_out_of_range(const LogPartition *partition, int64 from, int64 start, int64 end)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+			 errmsg("offset " INT64_FORMAT " is out of range for partition %d of topic \"%s\"",
+					from, partition->number, partition->topic->name),
+			 errdetail("The log starts at " INT64_FORMAT " and ends at " INT64_FORMAT ".",
+					   start, end)));
+}
+
+static int64
+log_start(const LogPartition *partition)
+{
+	PartitionRow row;
+
+	if (!partition_row_read(partition, &row))
+		topic_error_unknown(partition->topic->name);
+	return row.log_start;
+}
+
+int64
+log_fetch(int32 topic_id, int32 number, int64 from, int64 max, Deadline deadline,
+		  MessageSink sink, void *arg)
+{
+	int64		wait_from = from;
+
+	for (;;)
+	{
+		/* looked up each time: it may have been dropped while we slept */
+		Topic	   *topic = topic_get(topic_id);
+		LogPartition *partition;
+		ConditionVariable *condition;
+		SlotState	state;
+		int64		start;
+
+		topic_check_use(topic);
+		partition = topic_partition_get(topic, number);
+		partition_state(partition, &state);
+
+		/*
+		 * Prepare to sleep, then look: a commit in between wakes us.  What reads
+		 * buffers meanwhile may use this process's condition variable for itself;
+		 * the sleep then returns at once, and we look again.
+		 */
+		condition = RecoveryInProgress() ? topic_condition(topic_id) :
+			slot_condition(&partition->slot);
+		ConditionVariablePrepareToSleep(condition);
+		partition_state(partition, &state);
+		start = log_start(partition);
+		if (from < start || from > state.next_offset)
+			error_out_of_range(partition, from, start, state.next_offset);
+
+		if (state.high_watermark > wait_from || RecoveryInProgress())
+		{
+			ReadResult	result;
+
+			ConditionVariableCancelSleep();
+			result = log_read(partition, from, max, state.high_watermark, sink, arg);
+
+			/*
+			 * Retention may have been here between the two.  What it took away is
+			 * an error to whoever asked for it, not something to skip in silence.
+			 */
+			if (result.messages == 0 || result.first_offset > from)
+			{
+				start = log_start(partition);
+				if (from < start)
+					error_out_of_range(partition, from, start, state.next_offset);
+			}
+			if (result.messages > 0)
+				return result.messages;
+			if (!RecoveryInProgress())
+			{
+				/* only rolled-back messages so far: wait for what comes next */
+				wait_from = result.next_offset;
+				if (deadline.none)
+					return 0;
+				continue;
+			}
+			ConditionVariablePrepareToSleep(condition);
+		}
+		if (!wait_until(condition, deadline))
+		{
+			ConditionVariableCancelSleep();
+			return 0;
+		}
+	}
+}
+
+/* Finds the first message of the batches from an offset on that is as new. */
+static int64
+first_message_at(LogPartition *partition, int64 from, int64 high_watermark,
+				 TimestampTz timestamp)
+{
+	LogReader	reader;
+	LogMessage	message;
+	int64		found = high_watermark;
+
+	reader_begin(&reader, partition, from, high_watermark, RecoveryInProgress());
+	while (reader_next(&reader, &message))
+	{
+		if (message.timestamp >= timestamp)
+		{
+			found = message.offset;
+			break;
+		}
+	}
+	reader_end(&reader);
+	return found;
+}
+
+int64
+log_offset_at(LogPartition *partition, TimestampTz timestamp)
+{
+	SlotState	state;
+	LogReader	reader;
+	RecordBatch batch;
+	int64		found;
+
+	partition_state(partition, &state);
+	found = state.high_watermark;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	reader_begin(&reader, partition, log_start(partition), state.high_watermark,
+				 RecoveryInProgress());
+	for (;;)
+	{
+		int64		from = reader.from;
+
+		if (!reader_next_batch(&reader, &batch))
+		{
+			found = Max(found, reader.settled);
+			break;
+		}
+		/* a batch's timestamp is its newest message's: one of them is as new */
+		if (batch.timestamp >= timestamp)
+		{
+			found = first_message_at(partition, Max(from, batch.base_offset),
+									 state.high_watermark, timestamp);
+			break;
+		}
+	}
+	reader_end(&reader);
+	PopActiveSnapshot();
+	return found;
+}

@@ -1,0 +1,57 @@
+/*-------------------------------------------------------------------------
+ *
+ * waiting.c
+ *	  How long a reader waits, and on what.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "log/waiting.h"
+
+/* Longer waits than this (a century) are as good as this. */
+#define WAIT_MAX_USECS		(INT64CONST(36525) * USECS_PER_DAY)
+
+/* On a standby nothing wakes a reader when WAL has been replayed. */
+#define STANDBY_POLL_MS		100
+
+/* One sleep; the deadline may be further away than an int of ms can say. */
+#define SLEEP_MAX_MS		(60 * 60 * 1000)
+
+Deadline
+deadline_after(const Interval *max_wait)
+{
+	Deadline	deadline;
+	double		usecs = (double) max_wait->time +
+		((double) max_wait->month * DAYS_PER_MONTH + max_wait->day) * (double) USECS_PER_DAY;
+
+	if (usecs < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("max_wait must not be negative")));
+	deadline.none = usecs < 1;
+	deadline.at = GetCurrentTimestamp() + (int64) Min(usecs, (double) WAIT_MAX_USECS);
+	return deadline;
+}
+
+bool
+wait_until(ConditionVariable *condition, Deadline deadline)
+{
+	static uint32 wait_event = 0;
+	long		milliseconds;
+
+	if (deadline.none)
+		return false;
+	milliseconds = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline.at);
+	if (milliseconds <= 0)
+		return false;
+	if (wait_event == 0)
+		wait_event = compat_wait_event("PgtopicMessages");
+	milliseconds = Min(milliseconds, RecoveryInProgress() ? STANDBY_POLL_MS : SLEEP_MAX_MS);
+	(void) ConditionVariableTimedSleep(condition, milliseconds, wait_event);
+	return true;
+}

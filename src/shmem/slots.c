@@ -1,0 +1,479 @@
+/*-------------------------------------------------------------------------
+ *
+ * slots.c
+ *	  Partition slots in shared memory.  See slots.h for what makes them right.
+ *
+ * The callbacks that run at the end of a transaction are in slots_xact.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+
+#include "base/settings.h"
+#include "shmem/slots.h"
+#include "shmem/slots_private.h"
+
+typedef struct DirectoryEntry
+{
+	SlotKey		key;
+	int			slot;
+} DirectoryEntry;
+
+SlotsControl *slots_control = NULL;
+PartitionSlot *slots_array = NULL;
+OpenAppend *slots_pool = NULL;
+
+static HTAB *directory = NULL;
+
+Size
+slots_shmem_size(void)
+{
+	Size		size;
+
+	size = MAXALIGN(sizeof(SlotsControl));
+	size = add_size(size, mul_size(pgtopic_max_partitions, sizeof(PartitionSlot)));
+	size = add_size(size, mul_size(pgtopic_max_open_appends, sizeof(OpenAppend)));
+	size = add_size(size, hash_estimate_size(pgtopic_max_partitions,
+											 sizeof(DirectoryEntry)));
+	return size;
+}
+
+/* Called with AddinShmemInitLock held. */
+void
+slots_shmem_init(void)
+{
+	bool		found;
+	Size		size;
+	HASHCTL		info;
+
+	size = MAXALIGN(sizeof(SlotsControl));
+	size = add_size(size, mul_size(pgtopic_max_partitions, sizeof(PartitionSlot)));
+	size = add_size(size, mul_size(pgtopic_max_open_appends, sizeof(OpenAppend)));
+	slots_control = ShmemInitStruct("pgtopic partition slots", size, &found);
+	slots_array = (PartitionSlot *) ((char *) slots_control + MAXALIGN(sizeof(SlotsControl)));
+	slots_pool = (OpenAppend *) (slots_array + pgtopic_max_partitions);
+
+	if (!found)
+	{
+		slots_control->tranche = LWLockNewTrancheId();
+		LWLockInitialize(&slots_control->directory_lock, slots_control->tranche);
+		slots_control->evictions = 1;
+		slots_control->clock_hand = 0;
+		for (int i = 0; i < TOPIC_CONDITIONS; i++)
+			ConditionVariableInit(&slots_control->topic_conditions[i]);
+
+		slots_control->free_slot = 0;
+		for (int i = 0; i < pgtopic_max_partitions; i++)
+		{
+			PartitionSlot *slot = &slots_array[i];
+
+			memset(slot, 0, sizeof(PartitionSlot));
+			LWLockInitialize(&slot->lock, slots_control->tranche);
+			ConditionVariableInit(&slot->moved);
+			openlist_init(&slot->open);
+			slot->next_free = i + 1 < pgtopic_max_partitions ? i + 1 : -1;
+		}
+
+		SpinLockInit(&slots_control->pool_lock);
+		slots_control->free_append = 0;
+		for (int i = 0; i < pgtopic_max_open_appends; i++)
+			slots_pool[i].next = i + 1 < pgtopic_max_open_appends ? i + 1 : OPENLIST_NONE;
+	}
+	LWLockRegisterTranche(slots_control->tranche, "pgtopic");
+
+	info.keysize = sizeof(SlotKey);
+	info.entrysize = sizeof(DirectoryEntry);
+	directory = ShmemInitHash("pgtopic partition directory",
+							  pgtopic_max_partitions, pgtopic_max_partitions,
+							  &info, HASH_ELEM | HASH_BLOBS);
+}
+
+bool
+slots_available(void)
+{
+	return slots_control != NULL;
+}
+
+static inline bool
+key_equal(const SlotKey *a, const SlotKey *b)
+{
+	return a->database == b->database && a->relation == b->relation;
+}
+
+/*
+ * Locks the slot of a partition and returns it, or returns NULL if it has none.
+ * Corrects the hint in ref.
+ */
+static PartitionSlot *
+slot_lock(SlotRef *ref, LWLockMode mode)
+{
+	for (;;)
+	{
+		DirectoryEntry *entry;
+
+		if (ref->slot >= 0)
+		{
+			PartitionSlot *slot = &slots_array[ref->slot];
+
+			LWLockAcquire(&slot->lock, mode);
+			if (key_equal(&slot->key, &ref->key))
+			{
+				slot->recently_used = true;
+				return slot;
+			}
+			LWLockRelease(&slot->lock);
+		}
+
+		LWLockAcquire(&slots_control->directory_lock, LW_SHARED);
+		entry = hash_search(directory, &ref->key, HASH_FIND, NULL);
+		ref->slot = entry ? entry->slot : -1;
+		LWLockRelease(&slots_control->directory_lock);
+		if (ref->slot < 0)
+			return NULL;
+	}
+}
+
+SlotResult
+slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wake)
+{
+	PartitionSlot *slot;
+	int32		append;
+	SlotResult	result = SLOT_OK;
+
+	*wake = false;
+
+	/* memory for one more is made sure of before any lock is taken */
+	slots_xact_prepare_append();
+
+	slot = slot_lock(ref, LW_EXCLUSIVE);
+	if (slot == NULL)
+		return SLOT_MISSING;
+
+	/* an int64 is not enough for more, and there is no segment for them */
+	if (count > slot->segments_end - slot->next_offset)
+	{
+		if (slot->segments_wanted < slot->next_offset + count)
+			slot->segments_wanted = slot->next_offset + count;
+		slot->wants_segments = true;
+		*wake = true;
+		LWLockRelease(&slot->lock);
+		return SLOT_NO_SEGMENT;
+	}
+
+	if (!slots_xact_has_append(ref->slot))
+	{
+		SpinLockAcquire(&slots_control->pool_lock);
+		append = slots_control->free_append;
+		if (append != OPENLIST_NONE)
+			slots_control->free_append = slots_pool[append].next;
+		SpinLockRelease(&slots_control->pool_lock);
+
+		if (append == OPENLIST_NONE)
+		{
+			LWLockRelease(&slot->lock);
+			ereport(ERROR,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("too many open appends"),
+					 errdetail("Open transactions have written to %d partitions, counted once for each transaction and partition.",
+							   pgtopic_max_open_appends),
+					 errhint("Increase pgtopic.max_open_appends, or end transactions earlier.")));
+		}
+		slots_pool[append].first_offset = slot->next_offset;
+		slots_pool[append].since = GetCurrentTransactionStartTimestamp();
+		slots_pool[append].pid = MyProcPid;
+		openlist_append(&slot->open, slots_pool, append);
+		slot->high_watermark = openlist_watermark(&slot->open, slots_pool, slot->next_offset);
+		slots_xact_add_append(ref->slot, append);
+	}
+
+	*first = slot->next_offset;
+	slot->next_offset += count;
+	if (slot->next_offset > slot->wake_at && !slot->wants_segments)
+	{
+		slot->wants_segments = true;
+		*wake = true;
+	}
+	LWLockRelease(&slot->lock);
+	return result;
+}
+
+SlotResult
+slot_state(SlotRef *ref, SlotState *state)
+{
+	PartitionSlot *slot = slot_lock(ref, LW_SHARED);
+
+	if (slot == NULL)
+		return SLOT_MISSING;
+	state->next_offset = slot->next_offset;
+	state->high_watermark = slot->high_watermark;
+	if (slot->open.head == OPENLIST_NONE)
+	{
+		state->blocking_pid = 0;
+		state->blocking_since = 0;
+	}
+	else
+	{
+		state->blocking_pid = slots_pool[slot->open.head].pid;
+		state->blocking_since = slots_pool[slot->open.head].since;
+	}
+	LWLockRelease(&slot->lock);
+	return SLOT_OK;
+}
+
+/*
+ * Empties a slot and takes it out of the directory.  Both the directory lock
+ * and the slot's lock are held exclusively, and no append is open.
+ */
+static void
+slot_give_away(PartitionSlot *slot)
+{
+	hash_search(directory, &slot->key, HASH_REMOVE, NULL);
+	slot->key.database = InvalidOid;
+	slot->key.relation = InvalidOid;
+	slots_control->evictions++;
+}
+
+/*
+ * Returns the number of an empty slot, taking one from a partition that is not
+ * in use if need be, or -1.  The directory lock is held exclusively.
+ *
+ * The slots' locks are only tried: somebody who holds one may be about to wait
+ * for the directory, and a slot whose lock is held is in use anyway.
+ */
+static int
+slot_find_victim(void)
+{
+	int			tries = 2 * pgtopic_max_partitions;
+
+	if (slots_control->free_slot >= 0)
+	{
+		int			number = slots_control->free_slot;
+
+		slots_control->free_slot = slots_array[number].next_free;
+		return number;
+	}
+
+	while (tries-- > 0)
+	{
+		int			number = slots_control->clock_hand;
+		PartitionSlot *slot = &slots_array[number];
+
+		slots_control->clock_hand = (number + 1) % pgtopic_max_partitions;
+		if (!LWLockConditionalAcquire(&slot->lock, LW_EXCLUSIVE))
+			continue;
+		if (slot->open.head != OPENLIST_NONE)
+			LWLockRelease(&slot->lock);
+		else if (slot->recently_used)
+		{
+			slot->recently_used = false;
+			LWLockRelease(&slot->lock);
+		}
+		else
+		{
+			slot_give_away(slot);
+			LWLockRelease(&slot->lock);
+			/* its sleepers look anew, and find or make another slot */
+			ConditionVariableBroadcast(&slot->moved);
+			return number;
+		}
+	}
+	return -1;
+}
+
+uint64
+slot_install_epoch(void)
+{
+	uint64		epoch;
+
+	LWLockAcquire(&slots_control->directory_lock, LW_SHARED);
+	epoch = slots_control->evictions;
+	LWLockRelease(&slots_control->directory_lock);
+	return epoch;
+}
+
+bool
+slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
+{
+	DirectoryEntry *entry;
+	PartitionSlot *slot;
+	int			number;
+	bool		found;
+
+	LWLockAcquire(&slots_control->directory_lock, LW_EXCLUSIVE);
+	entry = hash_search(directory, &ref->key, HASH_FIND, NULL);
+	if (entry != NULL)
+	{
+		ref->slot = entry->slot;
+		LWLockRelease(&slots_control->directory_lock);
+		return true;
+	}
+	if (slots_control->evictions != epoch)
+	{
+		LWLockRelease(&slots_control->directory_lock);
+		return false;
+	}
+
+	number = slot_find_victim();
+	if (number < 0)
+	{
+		LWLockRelease(&slots_control->directory_lock);
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many partitions are in use"),
+				 errdetail("Open transactions have written to all of the %d partitions that there is shared memory for.",
+						   pgtopic_max_partitions),
+				 errhint("Increase pgtopic.max_partitions.")));
+	}
+
+	slot = &slots_array[number];
+	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
+	slot->key = ref->key;
+	slot->topic = content->topic;
+	slot->partition = content->partition;
+	slot->next_offset = content->next_offset;
+	slot->high_watermark = content->next_offset;
+	slot->checkpointed = content->checkpointed;
+	slot->segments_end = content->segments_end;
+	slot->segments_wanted = 0;
+	slot->wake_at = content->segments_end - 2 * content->segment_messages;
+	slot->wants_segments = false;
+	slot->recently_used = true;
+	openlist_init(&slot->open);
+	LWLockRelease(&slot->lock);
+
+	entry = hash_search(directory, &ref->key, HASH_ENTER_NULL, &found);
+	Assert(entry != NULL && !found);	/* there are as many entries as slots */
+	entry->slot = number;
+	ref->slot = number;
+	LWLockRelease(&slots_control->directory_lock);
+	return true;
+}
+
+void
+slot_set_segments_end(const SlotKey *key, int64 end, int64 segment_messages)
+{
+	SlotRef		ref = {*key, -1};
+	PartitionSlot *slot = slot_lock(&ref, LW_EXCLUSIVE);
+
+	if (slot == NULL)
+		return;
+	slot->segments_end = end;
+	slot->wake_at = end - 2 * segment_messages;
+	slot->wants_segments = slot->next_offset > slot->wake_at ||
+		slot->segments_wanted > end;
+	LWLockRelease(&slot->lock);
+	ConditionVariableBroadcast(&slot->moved);
+}
+
+int64
+slot_segments_wanted(const SlotKey *key)
+{
+	SlotRef		ref = {*key, -1};
+	PartitionSlot *slot = slot_lock(&ref, LW_SHARED);
+	int64		wanted;
+
+	if (slot == NULL)
+		return 0;
+	wanted = Max(slot->segments_wanted, slot->next_offset);
+	LWLockRelease(&slot->lock);
+	return wanted;
+}
+
+int64
+slot_segments_end(const SlotKey *key)
+{
+	SlotRef		ref = {*key, -1};
+	PartitionSlot *slot = slot_lock(&ref, LW_SHARED);
+	int64		end;
+
+	if (slot == NULL)
+		return 0;
+	end = slot->segments_end;
+	LWLockRelease(&slot->lock);
+	return end;
+}
+
+void
+slot_set_checkpointed(const SlotKey *key, int64 watermark)
+{
+	SlotRef		ref = {*key, -1};
+	PartitionSlot *slot = slot_lock(&ref, LW_EXCLUSIVE);
+
+	if (slot == NULL)
+		return;
+	slot->checkpointed = watermark;
+	LWLockRelease(&slot->lock);
+}
+
+bool
+slots_next(int *position, SlotReport *report)
+{
+	while (*position < pgtopic_max_partitions)
+	{
+		PartitionSlot *slot = &slots_array[(*position)++];
+
+		/* a look without the lock; what it finds is looked at again below */
+		if (slot->key.database != MyDatabaseId)
+			continue;
+
+		LWLockAcquire(&slot->lock, LW_SHARED);
+		if (slot->key.database == MyDatabaseId)
+		{
+			report->key = slot->key;
+			report->topic = slot->topic;
+			report->partition = slot->partition;
+			report->high_watermark = slot->high_watermark;
+			report->checkpointed = slot->checkpointed;
+			report->wants_segments = slot->wants_segments;
+			LWLockRelease(&slot->lock);
+			return true;
+		}
+		LWLockRelease(&slot->lock);
+	}
+	return false;
+}
+
+void
+slots_forget_database(Oid database)
+{
+	LWLockAcquire(&slots_control->directory_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < pgtopic_max_partitions; i++)
+	{
+		PartitionSlot *slot = &slots_array[i];
+
+		if (slot->key.database != database)
+			continue;
+		/* nobody is connected to it any more, so nobody holds this for long */
+		LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
+		if (slot->key.database == database && slot->open.head == OPENLIST_NONE)
+		{
+			slot_give_away(slot);
+			slot->next_free = slots_control->free_slot;
+			slots_control->free_slot = i;
+		}
+		LWLockRelease(&slot->lock);
+	}
+	LWLockRelease(&slots_control->directory_lock);
+}
+
+ConditionVariable *
+slot_condition(const SlotRef *ref)
+{
+	Assert(ref->slot >= 0);
+	return &slots_array[ref->slot].moved;
+}
+
+ConditionVariable *
+topic_condition(int32 topic)
+{
+	uint32		hash = hash_combine(murmurhash32(MyDatabaseId), murmurhash32((uint32) topic));
+
+	return &slots_control->topic_conditions[hash % TOPIC_CONDITIONS];
+}

@@ -1,0 +1,158 @@
+/*-------------------------------------------------------------------------
+ *
+ * slots.h
+ *	  What all backends know of a partition: its next offset, the transactions
+ *	  that have open appends, and with them the high watermark.
+ *
+ * A slot belongs to one partition, named by the table that stores it.  It is
+ * made when the partition is first used, from what the tables hold, and may be
+ * given to another partition while no transaction has an open append in it.
+ *
+ * What makes it right:
+ *
+ * (1) Offsets are taken, and the transaction's open append is added, under one
+ *	   hold of the slot's lock.  So whatever is below the watermark belongs to
+ *	   transactions that have ended.
+ * (2) An open append is closed by the commit or abort callback, which runs when
+ *	   the transaction has left the proc array.  So a snapshot taken after
+ *	   the watermark was read sees all that committed below it.
+ * (3) A slot with open appends is never given away, and a slot is filled from
+ *	   the tables only if none was given away meanwhile.  So no stale next
+ *	   offset can come into use.
+ *
+ * Lock order: directory lock, then a slot's lock, then the pool's spinlock.
+ * Nothing is read, allocated or raised while any of them is held, and nobody
+ * waits for anything else.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_SLOTS_H
+#define PGTOPIC_SLOTS_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "storage/condition_variable.h"
+
+/* Which partition: the database and the table of the partition. */
+typedef struct SlotKey
+{
+	Oid			database;
+	Oid			relation;
+} SlotKey;
+
+/*
+ * A backend's way to a slot.  The number is a hint that each call checks, under
+ * the slot's lock, and corrects; set it to -1 at first.
+ */
+typedef struct SlotRef
+{
+	SlotKey		key;
+	int			slot;
+} SlotRef;
+
+typedef enum SlotResult
+{
+	SLOT_OK,
+	SLOT_MISSING,				/* fill one with slot_install() */
+	SLOT_NO_SEGMENT				/* no segment for so many offsets is there */
+} SlotResult;
+
+typedef struct SlotState
+{
+	int64		next_offset;
+	int64		high_watermark;
+	int32		blocking_pid;	/* of the oldest open append, or 0 */
+	TimestampTz blocking_since;
+} SlotState;
+
+/* What a slot is filled with. */
+typedef struct SlotContent
+{
+	int32		topic;
+	int32		partition;
+	int64		next_offset;
+	int64		checkpointed;	/* watermark in the catalog */
+	int64		segments_end;	/* end of the last segment */
+	int64		segment_messages;
+} SlotContent;
+
+/* What the maintenance worker asks about. */
+typedef struct SlotReport
+{
+	SlotKey		key;
+	int32		topic;
+	int32		partition;
+	int64		high_watermark;
+	int64		checkpointed;
+	bool		wants_segments;
+} SlotReport;
+
+/* Shared memory, for the hooks of the module. */
+extern Size slots_shmem_size(void);
+extern void slots_shmem_init(void);
+
+/* True if the library was loaded by shared_preload_libraries. */
+extern bool slots_available(void);
+
+/*
+ * Registers the callbacks by which a backend closes its open appends.  Once a
+ * process.
+ */
+extern void slots_register_callbacks(void);
+
+/*
+ * Takes count offsets for the current transaction.  *wake is set if the
+ * maintenance worker should make segments.  Raises an error, before anything
+ * is taken, if there is no memory for one more open append.
+ */
+extern SlotResult slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wake);
+
+/* Reads the state.  Never SLOT_NO_SEGMENT. */
+extern SlotResult slot_state(SlotRef *ref, SlotState *state);
+
+/*
+ * Fills a slot for a partition that has none: take the epoch, read the tables,
+ * then install.  Returns false if a slot was given away in between: the tables
+ * must be read again.  If somebody else was first, that slot stays and this
+ * content is dropped.  Raises an error if every slot is in use.
+ */
+extern uint64 slot_install_epoch(void);
+extern bool slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content);
+
+/* Says that segments up to this offset exist now (are committed). */
+extern void slot_set_segments_end(const SlotKey *key, int64 end, int64 segment_messages);
+
+/* How far segments should reach: all offsets asked for so far.  0 if no slot. */
+extern int64 slot_segments_wanted(const SlotKey *key);
+extern int64 slot_segments_end(const SlotKey *key);
+
+/* Says that the catalog has this watermark. */
+extern void slot_set_checkpointed(const SlotKey *key, int64 watermark);
+
+/* Goes through the slots of this database; start with *position = 0. */
+extern bool slots_next(int *position, SlotReport *report);
+
+/* Gives away all slots of a database that is being dropped. */
+extern void slots_forget_database(Oid database);
+
+/*
+ * What a reader of one partition, and what a consumer of a topic sleeps on.
+ * Spurious wakeups occur.  slot_condition() needs a ref that a call before has
+ * resolved.
+ */
+extern ConditionVariable *slot_condition(const SlotRef *ref);
+extern ConditionVariable *topic_condition(int32 topic);
+
+/*
+ * Has everybody who sleeps on the topic woken when this transaction has ended
+ * and its locks are gone, or this subtransaction has been rolled back: what it
+ * consumed may be there again.  With all_partitions, readers of single
+ * partitions too (the topic is being dropped or changed).
+ */
+extern void slots_wake_at_end(int32 topic, bool all_partitions);
+
+/* Marks the transaction as one that cannot be prepared, naming the call. */
+extern void slots_forbid_prepare(const char *call);
+
+#endif							/* PGTOPIC_SLOTS_H */

@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * args.h
+ *	  What the SQL-callable functions have in common: their arguments, and the
+ *	  rows that they return.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_ARGS_H
+#define PGTOPIC_ARGS_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "funcapi.h"
+
+#include "log/waiting.h"
+
+/* An error if the argument is NULL; name is that of the SQL function's. */
+extern void arg_not_null(FunctionCallInfo fcinfo, int arg, const char *name);
+
+/* Arguments of the named kinds; an error if they are NULL. */
+extern int32 arg_topic(FunctionCallInfo fcinfo, int arg);
+extern char *arg_cstring(FunctionCallInfo fcinfo, int arg, const char *name);
+extern int32 arg_int32(FunctionCallInfo fcinfo, int arg, const char *name);
+extern int64 arg_int64(FunctionCallInfo fcinfo, int arg, const char *name);
+
+/* max_messages and max_wait of the reading functions. */
+extern int64 arg_max_messages(FunctionCallInfo fcinfo, int arg);
+extern Deadline arg_max_wait(FunctionCallInfo fcinfo, int arg);
+
+/* Adds a row to the set that InitMaterializedSRF() has begun. */
+extern void result_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls);
+
+#endif							/* PGTOPIC_ARGS_H */

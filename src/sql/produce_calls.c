@@ -1,0 +1,211 @@
+/*-------------------------------------------------------------------------
+ *
+ * produce_calls.c
+ *	  produce() and produce_batch().
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "catalog/topics.h"
+#include "log/produce.h"
+#include "sql/args.h"
+
+PG_FUNCTION_INFO_V1(pgtopic_produce_text);
+PG_FUNCTION_INFO_V1(pgtopic_produce_bytea);
+PG_FUNCTION_INFO_V1(pgtopic_produce_jsonb);
+PG_FUNCTION_INFO_V1(pgtopic_produce_batch_text);
+PG_FUNCTION_INFO_V1(pgtopic_produce_batch_bytea);
+PG_FUNCTION_INFO_V1(pgtopic_produce_batch_jsonb);
+
+/* -1, so that one is chosen, if the argument is NULL. */
+static int32
+arg_partition(FunctionCallInfo fcinfo, int arg, Topic *topic)
+{
+	if (PG_ARGISNULL(arg))
+		return -1;
+	return topic_partition_get(topic, PG_GETARG_INT32(arg))->number;
+}
+
+/*
+ * produce(topic, value, key, headers, partition, timestamp)
+ *	  OUT partition, log_offset
+ */
+static Datum
+produce_one(FunctionCallInfo fcinfo, PayloadKind kind)
+{
+	Topic	   *topic = topic_get(arg_topic(fcinfo, 0));
+	int32		partition = arg_partition(fcinfo, 4, topic);
+	MessageSet	messages;
+	Datum		payloads[3];
+	bool		nulls[3];
+	ProducedRange range;
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		result_nulls[2] = {false, false};
+
+	for (int i = 0; i < 3; i++)
+	{
+		nulls[i] = PG_ARGISNULL(i + 1);
+		payloads[i] = nulls[i] ? (Datum) 0 :
+			PointerGetDatum(PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(i + 1)));
+	}
+
+	memset(&messages, 0, sizeof(messages));
+	messages.count = 1;
+	messages.kind = kind;
+	messages.values = &payloads[0];
+	messages.value_nulls = &nulls[0];
+	messages.keys = nulls[1] ? NULL : &payloads[1];
+	messages.key_nulls = &nulls[1];
+	messages.headers = nulls[2] ? NULL : &payloads[2];
+	messages.header_nulls = &nulls[2];
+	messages.timestamp = PG_ARGISNULL(5) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(5);
+
+	(void) produce_messages(topic, &messages, partition, &range);
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = Int32GetDatum(range.partition);
+	values[1] = Int64GetDatum(range.first_offset);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, result_nulls)));
+}
+
+Datum
+pgtopic_produce_text(PG_FUNCTION_ARGS)
+{
+	return produce_one(fcinfo, PAYLOAD_TEXT);
+}
+
+Datum
+pgtopic_produce_bytea(PG_FUNCTION_ARGS)
+{
+	return produce_one(fcinfo, PAYLOAD_BYTES);
+}
+
+Datum
+pgtopic_produce_jsonb(PG_FUNCTION_ARGS)
+{
+	return produce_one(fcinfo, PAYLOAD_JSONB);
+}
+
+/*
+ * Takes an array argument apart.  *nulls is NULL if no element is.  expected is
+ * the number of elements that it must have, or -1.  NULL arrays yield NULL.
+ */
+static Datum *
+arg_array(FunctionCallInfo fcinfo, int arg, const char *name, int expected,
+		  bool **nulls, int *count)
+{
+	ArrayType  *array;
+	Datum	   *elements;
+	Oid			type;
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	*nulls = NULL;
+	*count = 0;
+	if (PG_ARGISNULL(arg))
+		return NULL;
+	array = PG_GETARG_ARRAYTYPE_P(arg);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("%s must be an array of one dimension, not %d",
+						name, ARR_NDIM(array))));
+	type = ARR_ELEMTYPE(array);
+	if (type == TIMESTAMPTZOID)
+	{
+		length = sizeof(TimestampTz);
+		by_value = FLOAT8PASSBYVAL;
+		align = TYPALIGN_DOUBLE;
+	}
+	else
+	{
+		/* text, bytea and jsonb */
+		length = -1;
+		by_value = false;
+		align = TYPALIGN_INT;
+	}
+	deconstruct_array(array, type, length, by_value, align, &elements, nulls, count);
+	if (expected >= 0 && *count != expected)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("%s must have as many elements as values, %d, not %d",
+						name, expected, *count)));
+	return elements;
+}
+
+/*
+ * produce_batch(topic, values, keys, headers, partition, timestamps)
+ *	  SETOF (partition, first_offset, last_offset)
+ */
+static Datum
+produce_many(FunctionCallInfo fcinfo, PayloadKind kind)
+{
+	Topic	   *topic = topic_get(arg_topic(fcinfo, 0));
+	int32		partition = arg_partition(fcinfo, 4, topic);
+	MessageSet	messages;
+	ProducedRange *ranges;
+	bool	   *timestamp_nulls;
+	int			count;
+
+	memset(&messages, 0, sizeof(messages));
+	arg_not_null(fcinfo, 1, "values");
+	messages.kind = kind;
+	messages.values = arg_array(fcinfo, 1, "values", -1,
+								&messages.value_nulls, &messages.count);
+	messages.keys = arg_array(fcinfo, 2, "keys", messages.count, &messages.key_nulls, &count);
+	messages.headers = arg_array(fcinfo, 3, "headers", messages.count,
+								 &messages.header_nulls, &count);
+	messages.timestamp = GetCurrentTimestamp();
+	messages.timestamps = arg_array(fcinfo, 5, "timestamps", messages.count,
+									&timestamp_nulls, &count);
+	for (int i = 0; messages.timestamps && i < messages.count; i++)
+	{
+		if (timestamp_nulls[i])
+			messages.timestamps[i] = TimestampTzGetDatum(messages.timestamp);
+	}
+
+	InitMaterializedSRF(fcinfo, 0);
+	ranges = palloc(Min(messages.count + 1, topic->partitions_count) * sizeof(ProducedRange));
+	count = produce_messages(topic, &messages, partition, ranges);
+	for (int i = 0; i < count; i++)
+	{
+		Datum		values[3];
+		bool		nulls[3] = {false, false, false};
+
+		values[0] = Int32GetDatum(ranges[i].partition);
+		values[1] = Int64GetDatum(ranges[i].first_offset);
+		values[2] = Int64GetDatum(ranges[i].last_offset);
+		result_row(fcinfo, values, nulls);
+	}
+	PG_RETURN_NULL();
+}
+
+Datum
+pgtopic_produce_batch_text(PG_FUNCTION_ARGS)
+{
+	return produce_many(fcinfo, PAYLOAD_TEXT);
+}
+
+Datum
+pgtopic_produce_batch_bytea(PG_FUNCTION_ARGS)
+{
+	return produce_many(fcinfo, PAYLOAD_BYTES);
+}
+
+Datum
+pgtopic_produce_batch_jsonb(PG_FUNCTION_ARGS)
+{
+	return produce_many(fcinfo, PAYLOAD_JSONB);
+}

@@ -1,0 +1,189 @@
+/*-------------------------------------------------------------------------
+ *
+ * read_calls.c
+ *	  fetch_messages(), consume(), wait_for_messages() and offsets_at().
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "catalog/topics.h"
+#include "log/consume.h"
+#include "log/read.h"
+#include "sql/args.h"
+
+PG_FUNCTION_INFO_V1(pgtopic_fetch_messages);
+PG_FUNCTION_INFO_V1(pgtopic_fetch_messages_bytes);
+PG_FUNCTION_INFO_V1(pgtopic_consume);
+PG_FUNCTION_INFO_V1(pgtopic_consume_bytes);
+PG_FUNCTION_INFO_V1(pgtopic_wait_for_messages);
+PG_FUNCTION_INFO_V1(pgtopic_offsets_at);
+
+/*
+ * Returns a message as a row of type message or message_bytes.  text and bytea
+ * are the same in memory; that text is valid is seen to when it is produced.
+ */
+static void
+sink_row(void *arg, int32 partition, const LogMessage *message)
+{
+	FunctionCallInfo fcinfo = arg;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+
+	values[0] = Int32GetDatum(partition);
+	values[1] = Int64GetDatum(message->offset);
+	values[2] = TimestampTzGetDatum(message->timestamp);
+	values[3] = message->key;
+	values[4] = message->value;
+	values[5] = message->headers;
+	nulls[3] = message->key_null;
+	nulls[4] = message->value_null;
+	nulls[5] = message->headers_null;
+	result_row(fcinfo, values, nulls);
+}
+
+static void
+check_readable_as_text(int32 topic_id, const char *instead)
+{
+	Topic	   *topic = topic_get(topic_id);
+
+	if (topic->format == FORMAT_BYTES)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("messages of topic \"%s\" are bytes", topic->name),
+				 errhint("Use %s().", instead)));
+}
+
+/* fetch_messages(topic, partition, from_offset, max_messages, max_wait) */
+static Datum
+fetch(FunctionCallInfo fcinfo, bool text)
+{
+	int32		topic = arg_topic(fcinfo, 0);
+	int32		partition = arg_int32(fcinfo, 1, "partition");
+	int64		from = arg_int64(fcinfo, 2, "from_offset");
+	int64		max = arg_max_messages(fcinfo, 3);
+	Deadline	deadline = arg_max_wait(fcinfo, 4);
+
+	if (text)
+		check_readable_as_text(topic, "fetch_messages_bytes");
+	InitMaterializedSRF(fcinfo, 0);
+	(void) log_fetch(topic, partition, from, max, deadline, sink_row, fcinfo);
+	PG_RETURN_NULL();
+}
+
+Datum
+pgtopic_fetch_messages(PG_FUNCTION_ARGS)
+{
+	return fetch(fcinfo, true);
+}
+
+Datum
+pgtopic_fetch_messages_bytes(PG_FUNCTION_ARGS)
+{
+	return fetch(fcinfo, false);
+}
+
+/* consume(topic, consumer_group, max_messages, max_wait) */
+static Datum
+consume(FunctionCallInfo fcinfo, bool text)
+{
+	int32		topic = arg_topic(fcinfo, 0);
+	char	   *group = arg_cstring(fcinfo, 1, "consumer_group");
+	int64		max = arg_max_messages(fcinfo, 2);
+	Deadline	deadline = arg_max_wait(fcinfo, 3);
+
+	if (text)
+		check_readable_as_text(topic, "consume_bytes");
+	InitMaterializedSRF(fcinfo, 0);
+	(void) log_consume(topic, group, max, deadline, sink_row, fcinfo);
+	PG_RETURN_NULL();
+}
+
+Datum
+pgtopic_consume(PG_FUNCTION_ARGS)
+{
+	return consume(fcinfo, true);
+}
+
+Datum
+pgtopic_consume_bytes(PG_FUNCTION_ARGS)
+{
+	return consume(fcinfo, false);
+}
+
+/*
+ * wait_for_messages(topic, consumer_group, max_wait)
+ *
+ * Each look is a transaction of its own; between two of them, while it sleeps,
+ * the session has a transaction without snapshot and without locks.
+ */
+Datum
+pgtopic_wait_for_messages(PG_FUNCTION_ARGS)
+{
+	CallContext *context = (CallContext *) fcinfo->context;
+	int32		topic = arg_topic(fcinfo, 0);
+	char	   *group = arg_cstring(fcinfo, 1, "consumer_group");
+	Deadline	deadline = arg_max_wait(fcinfo, 2);
+	ConditionVariable *condition;
+
+	if (context == NULL || !IsA(context, CallContext) || context->atomic)
+		ereport(ERROR,
+				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+				 errmsg("wait_for_messages() cannot be called inside a transaction block or a function"),
+				 errhint("Inside a transaction, use the argument max_wait of consume().")));
+	PreventCommandDuringRecovery("wait_for_messages()");
+	group_check_name(group);
+	/* it outlives the transactions that this call goes through */
+	group = MemoryContextStrdup(fcinfo->flinfo->fn_mcxt, group);
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	(void) topic_get(topic);
+	condition = topic_condition(topic);
+	for (;;)
+	{
+		bool		ready;
+
+		ConditionVariablePrepareToSleep(condition);
+		ready = log_can_consume(topic, group);
+		if (ready || deadline.none)
+			break;
+		/* ends the transaction, and with it snapshots and locks */
+		SPI_commit();
+		if (!wait_until(condition, deadline))
+			break;
+	}
+	ConditionVariableCancelSleep();
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/* offsets_at(topic, timestamp) */
+Datum
+pgtopic_offsets_at(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic = topic_get(arg_topic(fcinfo, 0));
+	TimestampTz timestamp;
+
+	arg_not_null(fcinfo, 1, "timestamp");
+	timestamp = PG_GETARG_TIMESTAMPTZ(1);
+	topic_check_use(topic);
+	InitMaterializedSRF(fcinfo, 0);
+	for (int p = 0; p < topic->partitions_count; p++)
+	{
+		Datum		values[2];
+		bool		nulls[2] = {false, false};
+
+		values[0] = Int32GetDatum(p);
+		values[1] = Int64GetDatum(log_offset_at(&topic->partitions[p], timestamp));
+		result_row(fcinfo, values, nulls);
+	}
+	PG_RETURN_NULL();
+}

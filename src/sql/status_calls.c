@@ -1,0 +1,224 @@
+/*-------------------------------------------------------------------------
+ *
+ * status_calls.c
+ *	  What the status views are made of.
+ *
+ * Anybody can call these, if only through the views; so each looks itself
+ * whether the caller may see the topic, and returns nothing if not.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "catalog/extension.h"
+#include "catalog/topics.h"
+#include "shmem/databases.h"
+#include "sql/args.h"
+#include "storage/batches.h"
+#include "storage/partition_state.h"
+#include "storage/positions.h"
+#include "storage/segments.h"
+
+PG_FUNCTION_INFO_V1(pgtopic_can_use);
+PG_FUNCTION_INFO_V1(pgtopic_partition_states);
+PG_FUNCTION_INFO_V1(pgtopic_segments);
+PG_FUNCTION_INFO_V1(pgtopic_segment_content);
+PG_FUNCTION_INFO_V1(pgtopic_positions);
+PG_FUNCTION_INFO_V1(pgtopic_worker_reports);
+
+/* The topic, if it is there and the caller may see it; else NULL. */
+static Topic *
+visible_topic(int32 id)
+{
+	Topic	   *topic = topic_find(id);
+
+	if (topic == NULL || !has_privs_of_role(GetUserId(), topic_owner(topic)))
+		return NULL;
+	return topic;
+}
+
+Datum
+pgtopic_can_use(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(visible_topic(PG_GETARG_INT32(0)) != NULL);
+}
+
+/*
+ * pgtopic.partition_states(topic_id) → (partition, log_start_offset,
+ * high_watermark, log_end_offset, blocking_pid, blocking_since)
+ */
+Datum
+pgtopic_partition_states(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic = visible_topic(PG_GETARG_INT32(0));
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int p = 0; topic && p < topic->partitions_count; p++)
+	{
+		LogPartition *partition = &topic->partitions[p];
+		PartitionRow row;
+		SlotState	state;
+		Datum		values[6];
+		bool		nulls[6] = {false};
+
+		CHECK_FOR_INTERRUPTS();
+		if (!partition_row_read(partition, &row))
+			continue;
+		partition_state_settled(partition, &state);
+		values[0] = Int32GetDatum(p);
+		values[1] = Int64GetDatum(row.log_start);
+		values[2] = Int64GetDatum(state.high_watermark);
+		values[3] = Int64GetDatum(state.next_offset);
+		values[4] = Int32GetDatum(state.blocking_pid);
+		values[5] = TimestampTzGetDatum(state.blocking_since);
+		nulls[4] = nulls[5] = state.blocking_pid == 0;
+		result_row(fcinfo, values, nulls);
+	}
+	PG_RETURN_NULL();
+}
+
+/* pgtopic.segments(topic_id) → (partition, segment, from_offset, to_offset) */
+Datum
+pgtopic_segments(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic = visible_topic(PG_GETARG_INT32(0));
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int p = 0; topic && p < topic->partitions_count; p++)
+	{
+		LogPartition *partition = &topic->partitions[p];
+
+		CHECK_FOR_INTERRUPTS();
+		segments_load(partition);
+		for (int i = 0; i < partition->segments_count; i++)
+		{
+			Datum		values[4];
+			bool		nulls[4] = {false};
+
+			values[0] = Int32GetDatum(p);
+			values[1] = ObjectIdGetDatum(partition->segments[i].relid);
+			values[2] = Int64GetDatum(partition->segments[i].from);
+			values[3] = Int64GetDatum(partition->segments[i].to);
+			result_row(fcinfo, values, nulls);
+		}
+	}
+	PG_RETURN_NULL();
+}
+
+/*
+ * pgtopic.segment_content(topic_id, partition, segment) → OUT messages,
+ * OUT max_timestamp
+ */
+Datum
+pgtopic_segment_content(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic = visible_topic(PG_GETARG_INT32(0));
+	int32		number = PG_GETARG_INT32(1);
+	Oid			segment = PG_GETARG_OID(2);
+	RecordBatch first;
+	RecordBatch last;
+	PartitionRow row;
+	bool		known = false;
+	Datum		values[2] = {Int64GetDatum(0), (Datum) 0};
+	bool		nulls[2] = {false, true};
+	TupleDesc	desc;
+
+	if (topic == NULL || number < 0 || number >= topic->partitions_count)
+		PG_RETURN_NULL();
+	segments_load(&topic->partitions[number]);
+	for (int i = 0; i < topic->partitions[number].segments_count; i++)
+		known |= topic->partitions[number].segments[i].relid == segment;
+	if (!known || !partition_row_read(&topic->partitions[number], &row))
+		PG_RETURN_NULL();
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	if (segment_bounds(&topic->partitions[number], segment, &first, &last) &&
+		last.last_offset >= row.log_start)
+	{
+		values[0] = Int64GetDatum(last.last_offset + 1 - Max(first.base_offset, row.log_start));
+		values[1] = TimestampTzGetDatum(last.timestamp);
+		nulls[1] = false;
+	}
+	PopActiveSnapshot();
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* Returns a position as a row of pgtopic.positions(). */
+static void
+sink_position(void *arg, int32 partition, Datum group, int64 offset, TimestampTz at)
+{
+	Datum		values[4];
+	bool		nulls[4] = {false};
+
+	values[0] = group;
+	values[1] = Int32GetDatum(partition);
+	values[2] = Int64GetDatum(offset);
+	values[3] = TimestampTzGetDatum(at);
+	result_row((FunctionCallInfo) arg, values, nulls);
+}
+
+/*
+ * pgtopic.positions(topic_id) → (consumer_group, partition, committed_offset,
+ * committed_at)
+ */
+Datum
+pgtopic_positions(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic = visible_topic(PG_GETARG_INT32(0));
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int p = 0; topic && p < topic->partitions_count; p++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		positions_each(&topic->partitions[p], sink_position, fcinfo);
+	}
+	PG_RETURN_NULL();
+}
+
+/*
+ * pgtopic.worker_reports() → (worker, pid, state, doing, last_error,
+ * last_error_at): the launcher and the worker of this database.
+ */
+Datum
+pgtopic_worker_reports(PG_FUNCTION_ARGS)
+{
+	int			position = 0;
+	WorkerReport report;
+
+	extension_require_preload();
+	InitMaterializedSRF(fcinfo, 0);
+	while (worker_reports_next(&position, &report))
+	{
+		Datum		values[6];
+		bool		nulls[6] = {false};
+
+		if (OidIsValid(report.database) && report.database != MyDatabaseId)
+			continue;
+		values[0] = CStringGetTextDatum(OidIsValid(report.database) ? "maintenance" : "launcher");
+		values[1] = Int32GetDatum(report.pid);
+		nulls[1] = report.pid == 0;
+		values[2] = CStringGetTextDatum(report.pid == 0 ? "stopped" :
+										report.busy ? "running" : "waiting");
+		values[3] = CStringGetTextDatum(report.doing);
+		nulls[3] = report.doing[0] == '\0';
+		values[4] = CStringGetTextDatum(report.last_error);
+		nulls[4] = report.last_error_at == 0;
+		values[5] = TimestampTzGetDatum(report.last_error_at);
+		nulls[5] = report.last_error_at == 0;
+		result_row(fcinfo, values, nulls);
+	}
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,320 @@
+/*-------------------------------------------------------------------------
+ *
+ * topic_calls.c
+ *	  Functions that make, change and drop topics and consumer groups.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xlog.h"
+#include "commands/event_trigger.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "base/seek.h"
+#include "catalog/extension.h"
+#include "catalog/topics.h"
+#include "log/consume.h"
+#include "log/topic_ddl.h"
+#include "shmem/databases.h"
+#include "sql/args.h"
+#include "storage/segments.h"
+
+PG_FUNCTION_INFO_V1(pgtopic_create_topic);
+PG_FUNCTION_INFO_V1(pgtopic_alter_topic);
+PG_FUNCTION_INFO_V1(pgtopic_add_partitions);
+PG_FUNCTION_INFO_V1(pgtopic_drop_topic);
+PG_FUNCTION_INFO_V1(pgtopic_delete_messages);
+PG_FUNCTION_INFO_V1(pgtopic_create_consumer_group);
+PG_FUNCTION_INFO_V1(pgtopic_commit_offset);
+PG_FUNCTION_INFO_V1(pgtopic_reset_offsets);
+PG_FUNCTION_INFO_V1(pgtopic_drop_consumer_group);
+PG_FUNCTION_INFO_V1(pgtopic_extension_created);
+PG_FUNCTION_INFO_V1(pgtopic_topic_changed);
+PG_FUNCTION_INFO_V1(pgtopic_storage_dropped);
+
+/*
+ * create_topic(name, partitions, replication_factor, retention, retention_bytes,
+ *				segment_messages, max_message_bytes, value_format, min_insync_replicas)
+ */
+Datum
+pgtopic_create_topic(PG_FUNCTION_ARGS)
+{
+	char	   *name = arg_cstring(fcinfo, 0, "name");
+	TopicOptions options;
+
+	options.partitions = arg_int32(fcinfo, 1, "partitions");
+	options.replication_factor = arg_int32(fcinfo, 2, "replication_factor");
+	options.retention = PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3);
+	options.has_retention_bytes = !PG_ARGISNULL(4);
+	options.retention_bytes = PG_ARGISNULL(4) ? 0 : PG_GETARG_INT64(4);
+	options.segment_messages = arg_int64(fcinfo, 5, "segment_messages");
+	options.max_message_bytes = arg_int32(fcinfo, 6, "max_message_bytes");
+	options.value_format = arg_cstring(fcinfo, 7, "value_format");
+	options.has_min_insync_replicas = !PG_ARGISNULL(8);
+	options.min_insync_replicas = PG_ARGISNULL(8) ? 0 : PG_GETARG_INT32(8);
+	PG_RETURN_INT32(topic_create(name, &options));
+}
+
+Datum
+pgtopic_alter_topic(PG_FUNCTION_ARGS)
+{
+	topic_alter(arg_topic(fcinfo, 0), arg_cstring(fcinfo, 1, "option"),
+				arg_cstring(fcinfo, 2, "value"));
+	PG_RETURN_VOID();
+}
+
+Datum
+pgtopic_add_partitions(PG_FUNCTION_ARGS)
+{
+	topic_add_partitions(arg_topic(fcinfo, 0), arg_int32(fcinfo, 1, "total"));
+	PG_RETURN_VOID();
+}
+
+Datum
+pgtopic_drop_topic(PG_FUNCTION_ARGS)
+{
+	topic_drop(arg_topic(fcinfo, 0));
+	PG_RETURN_VOID();
+}
+
+Datum
+pgtopic_delete_messages(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(topic_delete_messages(arg_topic(fcinfo, 0),
+										  arg_int32(fcinfo, 1, "partition"),
+										  arg_int64(fcinfo, 2, "before_offset")));
+}
+
+/* Reads a position; what is none of the words and numbers is a timestamp. */
+static Seek
+arg_seek(FunctionCallInfo fcinfo, int arg, const char *name, TimestampTz *timestamp)
+{
+	char	   *text = arg_cstring(fcinfo, arg, name);
+	Seek		seek = seek_parse(text);
+
+	*timestamp = 0;
+	if (seek.kind == SEEK_OTHER)
+		*timestamp = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+															 CStringGetDatum(text),
+															 ObjectIdGetDatum(InvalidOid),
+															 Int32GetDatum(-1)));
+	return seek;
+}
+
+/* create_consumer_group(consumer_group, topic, start_at) */
+Datum
+pgtopic_create_consumer_group(PG_FUNCTION_ARGS)
+{
+	char	   *group = arg_cstring(fcinfo, 0, "consumer_group");
+	Topic	   *topic = topic_get(arg_topic(fcinfo, 1));
+	TimestampTz timestamp;
+	Seek		seek = arg_seek(fcinfo, 2, "start_at", &timestamp);
+
+	if (seek.kind == SEEK_OFFSET || seek.kind == SEEK_RELATIVE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("start_at must be 'earliest', 'latest' or a timestamp"),
+				 errhint("Use commit_offset() to start at an offset of a partition.")));
+	group_create(topic, group, seek, timestamp);
+	PG_RETURN_VOID();
+}
+
+/* commit_offset(consumer_group, topic, partition, log_offset) */
+Datum
+pgtopic_commit_offset(PG_FUNCTION_ARGS)
+{
+	char	   *group = arg_cstring(fcinfo, 0, "consumer_group");
+	Topic	   *topic = topic_get(arg_topic(fcinfo, 1));
+
+	group_commit(topic, arg_int32(fcinfo, 2, "partition"), group,
+				 arg_int64(fcinfo, 3, "log_offset"));
+	PG_RETURN_VOID();
+}
+
+/* reset_offsets(consumer_group, topic, to_position, dry_run) */
+Datum
+pgtopic_reset_offsets(PG_FUNCTION_ARGS)
+{
+	char	   *group = arg_cstring(fcinfo, 0, "consumer_group");
+	Topic	   *topic = topic_get(arg_topic(fcinfo, 1));
+	TimestampTz timestamp;
+	Seek		seek = arg_seek(fcinfo, 2, "to_position", &timestamp);
+	int			count = topic->partitions_count;
+	ResetOffset *results = palloc(count * sizeof(ResetOffset));
+	bool		dry_run;
+
+	arg_not_null(fcinfo, 3, "dry_run");
+	dry_run = PG_GETARG_BOOL(3);
+	InitMaterializedSRF(fcinfo, 0);
+	group_reset(topic, group, seek, timestamp, dry_run, results);
+	for (int i = 0; i < count; i++)
+	{
+		Datum		values[3];
+		bool		nulls[3] = {false, false, false};
+
+		values[0] = Int32GetDatum(results[i].partition);
+		values[1] = Int64GetDatum(results[i].old_offset);
+		values[2] = Int64GetDatum(results[i].new_offset);
+		nulls[1] = !results[i].had_offset;
+		result_row(fcinfo, values, nulls);
+	}
+	PG_RETURN_NULL();
+}
+
+/* Ids of all topics whose owner the user may act as. */
+static int32 *
+own_topics(int *count)
+{
+	ExtensionOwner saved;
+	MemoryContext context = CurrentMemoryContext;
+	int32	   *ids;
+	int			own = 0;
+
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_SELECT, "SELECT id FROM pgtopic.topic ORDER BY id");
+	ids = MemoryContextAlloc(context, (SPI_processed + 1) * sizeof(int32));
+	*count = (int) SPI_processed;
+	for (int i = 0; i < *count; i++)
+	{
+		bool		isnull;
+
+		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+											 1, &isnull));
+	}
+	SPI_finish();
+	extension_owner_end(&saved);
+
+	for (int i = 0; i < *count; i++)
+	{
+		Topic	   *topic = topic_find(ids[i]);
+
+		if (topic && has_privs_of_role(GetUserId(), topic_owner(topic)))
+			ids[own++] = ids[i];
+	}
+	*count = own;
+	return ids;
+}
+
+/* drop_consumer_group(consumer_group, topic) */
+Datum
+pgtopic_drop_consumer_group(PG_FUNCTION_ARGS)
+{
+	char	   *group = arg_cstring(fcinfo, 0, "consumer_group");
+	bool		found = false;
+
+	extension_require_preload();
+	if (!PG_ARGISNULL(1))
+	{
+		Topic	   *topic = topic_get(PG_GETARG_INT32(1));
+
+		found = group_drop(topic, group);
+		if (!found)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("consumer group \"%s\" of topic \"%s\" does not exist",
+							group, topic->name)));
+	}
+	else
+	{
+		int			count;
+		int32	   *ids = own_topics(&count);
+
+		for (int i = 0; i < count; i++)
+		{
+			CHECK_FOR_INTERRUPTS();
+			found |= group_drop(topic_get(ids[i]), group);
+		}
+		if (!found)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("consumer group \"%s\" does not exist", group)));
+	}
+	PG_RETURN_VOID();
+}
+
+/*
+ * pgtopic.extension_created(): the last command of the extension's script.  A
+ * server that has not loaded the library is told so at once, not at the first
+ * produce().
+ */
+Datum
+pgtopic_extension_created(PG_FUNCTION_ARGS)
+{
+	extension_require_preload();
+	database_wake_worker_at_commit(false);
+	PG_RETURN_VOID();
+}
+
+/*
+ * pgtopic.topic_changed(): trigger on pgtopic.topic, for each row.
+ *
+ * Tells the caches of all backends.  A new row comes from create_topic(), or
+ * from a dump that is being restored; in the latter case the tables are there
+ * already, but not what ties them to the extension, which no dump contains.
+ */
+Datum
+pgtopic_topic_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool		isnull;
+	int32		id;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("topic_changed() can only be called as a trigger")));
+	id = DatumGetInt32(heap_getattr(trigger->tg_trigtuple, 1,
+									RelationGetDescr(trigger->tg_relation), &isnull));
+	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		storage_adopt(id);
+	topic_invalidate(id);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * pgtopic.storage_dropped(): event trigger on sql_drop.
+ *
+ * A topic whose root table has been dropped by other means than drop_topic(),
+ * such as DROP OWNED, is a topic no more.
+ */
+Datum
+pgtopic_storage_dropped(PG_FUNCTION_ARGS)
+{
+	ExtensionOwner saved;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("storage_dropped() can only be called as an event trigger")));
+	if (!extension_exists() || RecoveryInProgress())
+		PG_RETURN_NULL();
+
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_SELECT,
+					  "WITH gone AS ("
+					  "SELECT pg_catalog.substr(object_name, 2)::pg_catalog.int4 AS id"
+					  " FROM pg_catalog.pg_event_trigger_dropped_objects()"
+					  " WHERE object_type = 'table' AND schema_name = '" CATALOG_SCHEMA "'"
+					  " AND object_name ~ '^t[0-9]{1,9}$'"
+					  "), topics AS ("
+					  "DELETE FROM pgtopic.topic t USING gone WHERE t.id = gone.id"
+					  "), partitions AS ("
+					  "DELETE FROM pgtopic.partition p USING gone WHERE p.topic_id = gone.id"
+					  ") SELECT FROM gone");
+	SPI_finish();
+	extension_owner_end(&saved);
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,227 @@
+/*-------------------------------------------------------------------------
+ *
+ * partition_state.c
+ *	  The offsets of a partition.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/condition_variable.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/settings.h"
+#include "catalog/extension.h"
+#include "shmem/databases.h"
+#include "storage/batches.h"
+#include "storage/partition_state.h"
+#include "storage/positions.h"
+#include "storage/segments.h"
+
+
+static PartitionRow
+read_row(LogPartition *partition)
+{
+	PartitionRow row;
+
+	if (!partition_row_read(partition, &row))
+		topic_error_unknown(partition->topic->name);
+	return row;
+}
+
+/*
+ * The next offset, from the tables.  Offsets that were handed out and left no
+ * trace in the index (their transaction failed before it wrote, or vacuum has
+ * been there) may come back: nobody has read anything there.  But a group that
+ * was told to continue after them would then miss what comes in their place;
+ * hence the positions count too.
+ */
+static int64
+stored_next_offset(LogPartition *partition, const PartitionRow *row)
+{
+	int64		next = Max(batches_end(partition), row->log_start);
+
+	return Max(next, positions_max(partition));
+}
+
+/* Fills the slot of a partition. */
+static void
+install_slot(LogPartition *partition)
+{
+	uint64		epoch;
+	SlotContent content;
+
+	do
+	{
+		PartitionRow row;
+
+		epoch = slot_install_epoch();
+		row = read_row(partition);
+		partition->segments_valid = false;
+		content.topic = partition->topic->id;
+		content.partition = partition->number;
+		content.segment_messages = partition->topic->segment_messages;
+		content.checkpointed = row.high_watermark;
+		content.next_offset = stored_next_offset(partition, &row);
+		content.segments_end = segments_end(partition);
+		CHECK_FOR_INTERRUPTS();
+	} while (!slot_install(&partition->slot, epoch, &content));
+
+	/* somebody uses this database: see to it that it has a worker */
+	(void) database_request_worker(MyDatabaseId);
+}
+
+void
+partition_state(LogPartition *partition, SlotState *state)
+{
+	if (RecoveryInProgress())
+	{
+		PartitionRow row = read_row(partition);
+
+		memset(state, 0, sizeof(SlotState));
+		state->next_offset = stored_next_offset(partition, &row);
+		state->high_watermark = Max(row.high_watermark, row.log_start);
+		return;
+	}
+	while (slot_state(&partition->slot, state) == SLOT_MISSING)
+		install_slot(partition);
+}
+
+void
+partition_state_settled(LogPartition *partition, SlotState *state)
+{
+	LogReader	reader;
+	RecordBatch batch;
+
+	partition_state(partition, state);
+	if (!RecoveryInProgress())
+		return;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	reader_begin(&reader, partition, state->high_watermark, state->high_watermark, true);
+	while (reader_next_batch(&reader, &batch))
+		;
+	state->high_watermark = reader.settled;
+	reader_end(&reader);
+	PopActiveSnapshot();
+}
+
+/*
+ * Makes segments in this transaction, which has also made the topic: the worker
+ * does not see it yet, and nobody else does.
+ */
+static void
+make_own_segments(LogPartition *partition, int64 count)
+{
+	ExtensionOwner saved;
+	SlotState	state;
+	int64		size = partition->topic->segment_messages;
+	int64		end = segments_end(partition);
+	int32		topic = partition->topic->id;
+	int32		number = partition->number;
+	SlotKey		key = partition->slot.key;
+
+	partition_state(partition, &state);
+	extension_owner_begin(&saved);
+	SPI_connect();
+	while (end < state.next_offset + count)
+	{
+		storage_create_segment(topic, number, end, end + size);
+		end += size;
+	}
+	SPI_finish();
+	extension_owner_end(&saved);
+	slot_set_segments_end(&key, end, size);
+}
+
+static bool
+made_in_this_transaction(LogPartition *partition)
+{
+	Relation	relation = RelationIdGetRelation(partition->relation);
+	bool		result;
+
+	if (!RelationIsValid(relation))
+		return false;
+	result = relation->rd_createSubid != InvalidSubTransactionId;
+	RelationClose(relation);
+	return result;
+}
+
+/* Waits until the worker has made segments up to what is wanted, or raises. */
+static void
+wait_for_segments(LogPartition *partition, int64 count)
+{
+	static uint32 wait_event = 0;
+	int64		end = slot_segments_end(&partition->slot.key);
+	TimestampTz start = GetCurrentTimestamp();
+
+	if (wait_event == 0)
+		wait_event = compat_wait_event("PgtopicSegment");
+
+	for (;;)
+	{
+		int64		now_end;
+		int64		wanted;
+
+		ConditionVariablePrepareToSleep(slot_condition(&partition->slot));
+		now_end = slot_segments_end(&partition->slot.key);
+		wanted = slot_segments_wanted(&partition->slot.key);
+		if (now_end >= wanted)
+			break;
+		if (now_end > end)
+		{
+			end = now_end;
+			start = GetCurrentTimestamp();
+		}
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
+									   pgtopic_segment_wait_timeout))
+		{
+			ConditionVariableCancelSleep();
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("topic \"%s\" has no segment for the next " INT64_FORMAT " messages of partition %d",
+							partition->topic->name, count, partition->number),
+					 errdetail("The maintenance worker has made no segment for %d ms.",
+							   pgtopic_segment_wait_timeout),
+					 errhint("See worker_status and the server's log for what keeps the worker from it, or increase pgtopic.segment_wait_timeout.")));
+		}
+		database_wake_worker(MyDatabaseId, false);
+		(void) ConditionVariableTimedSleep(slot_condition(&partition->slot), 100, wait_event);
+	}
+	ConditionVariableCancelSleep();
+}
+
+int64
+partition_reserve(LogPartition *partition, int64 count)
+{
+	for (;;)
+	{
+		int64		first;
+		bool		wake;
+		SlotResult	result = slot_reserve(&partition->slot, count, &first, &wake);
+
+		if (wake)
+			database_wake_worker(MyDatabaseId, false);
+		switch (result)
+		{
+			case SLOT_OK:
+				return first;
+			case SLOT_MISSING:
+				install_slot(partition);
+				break;
+			case SLOT_NO_SEGMENT:
+				if (made_in_this_transaction(partition))
+					make_own_segments(partition, count);
+				else
+					wait_for_segments(partition, count);
+				break;
+		}
+	}
+}

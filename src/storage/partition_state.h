@@ -1,0 +1,36 @@
+/*-------------------------------------------------------------------------
+ *
+ * partition_state.h
+ *	  The offsets of a partition: from its slot, which is filled from the tables
+ *	  when it is not there yet, or on a standby from the tables alone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_PARTITION_STATE_H
+#define PGTOPIC_PARTITION_STATE_H
+
+#include "postgres.h"
+
+#include "catalog/topics.h"
+#include "shmem/slots.h"
+
+/*
+ * The state of a partition now.  On a standby, where no slot is kept, the high
+ * watermark is the checkpointed one: readers extend it (see LogReader).
+ */
+extern void partition_state(LogPartition *partition, SlotState *state);
+
+/*
+ * The same for people to look at: on a standby, the high watermark is that
+ * up to which a reader would get now.
+ */
+extern void partition_state_settled(LogPartition *partition, SlotState *state);
+
+/*
+ * Takes count offsets for this transaction.  Waits for the maintenance worker
+ * if it has not yet made the segments for them, at most
+ * pgtopic.segment_wait_timeout without any progress.
+ */
+extern int64 partition_reserve(LogPartition *partition, int64 count);
+
+#endif							/* PGTOPIC_PARTITION_STATE_H */

@@ -1,0 +1,54 @@
+/*-------------------------------------------------------------------------
+ *
+ * positions.h
+ *	  Where the consumer groups of a partition are.
+ *
+ * A position is the next offset to read.  Whoever moves one holds the lock of
+ * (group, partition), to the end of the transaction; so a position that is read
+ * with a fresh snapshot after the lock was got cannot change under it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_POSITIONS_H
+#define PGTOPIC_POSITIONS_H
+
+#include "postgres.h"
+
+#include "catalog/topics.h"
+
+#define GROUP_NAME_MAX	255
+
+/*
+ * Takes the lock of (group, partition) without waiting for it; false if another
+ * transaction has it.  *taken: it was not held before.  A user lock, but of a
+ * kind that no advisory lock function reaches.
+ */
+extern bool position_try_lock(const LogPartition *partition, const char *group, bool *taken);
+
+/* The same, waiting. */
+extern void position_lock(const LogPartition *partition, const char *group);
+
+/* Gives it back early, when nothing was done under it. */
+extern void position_unlock(const LogPartition *partition, const char *group);
+
+/* Reads a position as of now; false if the group has none here. */
+extern bool position_read(LogPartition *partition, const char *group, int64 *offset);
+
+/*
+ * Moves a position, or makes it.  In REPEATABLE READ and SERIALIZABLE, raises
+ * 40001 if somebody has moved it since the transaction's snapshot was taken.
+ */
+extern void position_write(LogPartition *partition, const char *group, int64 offset);
+
+/* Removes a position; false if there was none. */
+extern bool position_delete(LogPartition *partition, const char *group);
+
+/* Hands over all positions of a partition, as of now. */
+typedef void (*PositionSink) (void *arg, int32 partition, Datum group,
+							  int64 offset, TimestampTz committed_at);
+extern void positions_each(LogPartition *partition, PositionSink sink, void *arg);
+
+/* The greatest position of all groups in a partition; 0 if there is none. */
+extern int64 positions_max(LogPartition *partition);
+
+#endif							/* PGTOPIC_POSITIONS_H */

@@ -1,0 +1,134 @@
+/*-------------------------------------------------------------------------
+ *
+ * database_commands.c
+ *	  Getting the maintenance worker out of the way of DROP DATABASE.
+ *
+ * DROP DATABASE, ALTER DATABASE … RENAME and … SET TABLESPACE, and CREATE
+ * DATABASE … TEMPLATE refuse while somebody is connected to the database.  A
+ * worker that nobody has started by hand must not be that somebody.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/ipc.h"
+#include "tcop/utility.h"
+
+#include "base/compat.h"
+#include "shmem/databases.h"
+#include "shmem/slots.h"
+#include "worker/workers.h"
+
+static ProcessUtility_hook_type previous_hook = NULL;
+
+/* The value of an option of CREATE DATABASE, or NULL. */
+static char *
+option_value(List *options, const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, options)
+	{
+		DefElem    *option = lfirst(cell);
+
+		if (strcmp(option->defname, name) == 0 && option->arg)
+			return defGetString(option);
+	}
+	return NULL;
+}
+
+/* The database that must have no sessions for the command, or InvalidOid. */
+static Oid
+database_of_command(Node *command)
+{
+	char	   *name = NULL;
+
+	switch (nodeTag(command))
+	{
+		case T_DropdbStmt:
+			name = ((DropdbStmt *) command)->dbname;
+			break;
+		case T_CreatedbStmt:
+			name = option_value(((CreatedbStmt *) command)->options, "template");
+			break;
+		case T_AlterDatabaseStmt:
+			if (option_value(((AlterDatabaseStmt *) command)->options, "tablespace"))
+				name = ((AlterDatabaseStmt *) command)->dbname;
+			break;
+		case T_RenameStmt:
+			if (((RenameStmt *) command)->renameType == OBJECT_DATABASE)
+				name = ((RenameStmt *) command)->subname;
+			break;
+		default:
+			break;
+	}
+	return name ? get_database_oid(name, true) : InvalidOid;
+}
+
+/* Runs when the command ends by an error, or with the session. */
+static void
+resume(int code, Datum database)
+{
+	database_resume(DatumGetObjectId(database));
+}
+
+static void
+process_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params,
+				QueryEnvironment *environment, DestReceiver *destination,
+				QueryCompletion *completion)
+{
+	ProcessUtility_hook_type next = previous_hook ? previous_hook : standard_ProcessUtility;
+	Oid			database = InvalidOid;
+
+	/* the types are tested first: this is called for every utility command */
+	switch (nodeTag(statement->utilityStmt))
+	{
+		case T_DropdbStmt:
+		case T_CreatedbStmt:
+		case T_AlterDatabaseStmt:
+		case T_RenameStmt:
+			database = database_of_command(statement->utilityStmt);
+			break;
+		default:
+			break;
+	}
+
+	/* who may not do it anyway may not stop the worker either */
+	if (!OidIsValid(database) ||
+		(!compat_database_ownercheck(database, GetUserId()) &&
+		 nodeTag(statement->utilityStmt) != T_CreatedbStmt))
+	{
+		next(statement, query, read_only_tree, context, params, environment,
+			 destination, completion);
+		return;
+	}
+
+	PG_ENSURE_ERROR_CLEANUP(resume, ObjectIdGetDatum(database));
+	{
+		database_suspend(database);
+		next(statement, query, read_only_tree, context, params, environment,
+			 destination, completion);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(resume, ObjectIdGetDatum(database));
+
+	if (IsA(statement->utilityStmt, DropdbStmt))
+	{
+		/* dropped, and committed: DROP DATABASE is a transaction of its own */
+		slots_forget_database(database);
+		database_forget(database);
+	}
+	else
+		database_resume(database);
+}
+
+void
+database_commands_hook_install(void)
+{
+	previous_hook = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+}

@@ -1,0 +1,333 @@
+/*-------------------------------------------------------------------------
+ *
+ * maintenance.c
+ *	  The maintenance worker of one database: makes segments ahead of the
+ *	  producers, stores watermarks, and removes expired messages.
+ *
+ * Each task runs on its own: one that fails is logged with what it was doing,
+ * noted for worker_status, and tried again later, while the others go on.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/settings.h"
+#include "catalog/extension.h"
+#include "catalog/topics.h"
+#include "shmem/databases.h"
+#include "shmem/slots.h"
+#include "storage/partition_state.h"
+#include "storage/segments.h"
+#include "worker/workers.h"
+
+/* After a failure, and when somebody was in the way of retention. */
+#define RETRY_MS	1000
+
+/*
+ * Runs a task; false if it failed.  The error is cleaned up after, as in
+ * PostgreSQL's own background processes, and the worker goes on.
+ */
+static bool
+run_task(const char *doing, void (*run) (void))
+{
+	MemoryContext context = CurrentMemoryContext;
+	bool		succeeded = true;
+
+	worker_doing(doing);
+	PG_TRY();
+	{
+		run();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		HOLD_INTERRUPTS();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("pgtopic maintenance failed while %s: %s", doing, error->message),
+				 error->detail ? errdetail("%s", error->detail) : 0,
+				 error->context ? errcontext("%s", error->context) : 0));
+		worker_failed(psprintf("%s: %s", doing, error->message));
+		FreeErrorData(error);
+		succeeded = false;
+	}
+	PG_END_TRY();
+	return succeeded;
+}
+
+int32 *
+worker_topics(int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int32	   *ids;
+
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	extension_execute(SPI_OK_SELECT, "SELECT id FROM pgtopic.topic ORDER BY id");
+	*count = (int) SPI_processed;
+	ids = MemoryContextAlloc(context, (*count + 1) * sizeof(int32));
+	for (int i = 0; i < *count; i++)
+	{
+		bool		isnull;
+
+		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+											 1, &isnull));
+	}
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return ids;
+}
+
+/* Makes what one partition needs, one transaction for each segment. */
+static void
+make_segments(const SlotReport *report)
+{
+	for (;;)
+	{
+		MemoryContext context = CurrentMemoryContext;
+		ExtensionOwner saved;
+		Topic	   *topic;
+		LogPartition *partition;
+		int64		end;
+		int64		size;
+		bool		enough = true;
+
+		CHECK_FOR_INTERRUPTS();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		topic = topic_find(report->topic);
+		/* dropped, or not committed yet and none of our business */
+		if (topic != NULL && report->partition < topic->partitions_count)
+		{
+			partition = &topic->partitions[report->partition];
+			end = segments_end(partition);
+			size = topic->segment_messages;
+			enough = end >= slot_segments_wanted(&report->key) + SEGMENTS_AHEAD * size;
+			if (!enough)
+			{
+				extension_owner_begin(&saved);
+				SPI_connect();
+				storage_create_segment(report->topic, report->partition, end, end + size);
+				SPI_finish();
+				extension_owner_end(&saved);
+				end += size;
+			}
+		}
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(context);
+
+		/* committed: now producers may use it */
+		if (topic == NULL)
+			return;
+		slot_set_segments_end(&report->key, end, size);
+		if (enough)
+			return;
+	}
+}
+
+void
+segments_make_wanted(void)
+{
+	int			position = 0;
+	SlotReport	report;
+
+	while (slots_next(&position, &report))
+	{
+		if (report.wants_segments)
+			make_segments(&report);
+	}
+}
+
+void
+watermarks_checkpoint(void)
+{
+	int			position = 0;
+	SlotReport	report;
+	bool		started = false;
+	MemoryContext context = CurrentMemoryContext;
+	List	   *stored = NIL;
+	ListCell   *cell;
+
+	/*
+	 * A watermark says that all transactions below it have ended.  It is read
+	 * before the transaction that stores it commits, so in WAL those commits come
+	 * first: a standby that sees the watermark sees what is below it.
+	 */
+	while (slots_next(&position, &report))
+	{
+		if (report.high_watermark == report.checkpointed)
+			continue;
+		if (!started)
+		{
+			StartTransactionCommand();
+			SPI_connect();
+			PushActiveSnapshot(GetTransactionSnapshot());
+			started = true;
+		}
+		/* never wait for a transaction that deletes messages */
+		extension_execute(SPI_OK_UPDATE,
+						  "UPDATE pgtopic.partition SET high_watermark = " INT64_FORMAT
+						  " WHERE ctid IN (SELECT ctid FROM pgtopic.partition"
+						  " WHERE topic_id = %d AND partition = %d FOR NO KEY UPDATE SKIP LOCKED)",
+						  report.high_watermark, report.topic, report.partition);
+		if (SPI_processed > 0)
+		{
+			MemoryContext old = MemoryContextSwitchTo(context);
+			SlotReport *copy = palloc(sizeof(SlotReport));
+
+			*copy = report;
+			stored = lappend(stored, copy);
+			MemoryContextSwitchTo(old);
+		}
+	}
+	if (!started)
+		return;
+	PopActiveSnapshot();
+	SPI_finish();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+
+	foreach(cell, stored)
+	{
+		SlotReport *copy = lfirst(cell);
+
+		slot_set_checkpointed(&copy->key, copy->high_watermark);
+	}
+}
+
+static bool retention_incomplete;
+
+static void
+run_retention(void)
+{
+	retention_incomplete = retention_run();
+}
+
+/* Whether this database (still) has the extension; *name is set if so. */
+static bool
+has_extension(char *name)
+{
+	bool		exists;
+
+	StartTransactionCommand();
+	exists = extension_exists();
+	if (exists && name)
+		strlcpy(name, get_database_name(MyDatabaseId), NAMEDATALEN);
+	CommitTransactionCommand();
+	return exists;
+}
+
+static bool
+is_due(TimestampTz *last, int interval_ms)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!TimestampDifferenceExceeds(*last, now, interval_ms))
+		return false;
+	*last = now;
+	return true;
+}
+
+void
+pgtopic_maintenance_main(Datum arg)
+{
+	TimestampTz checkpointed = 0;
+	TimestampTz retained = 0;
+	MemoryContext context;
+	char		name[NAMEDATALEN];
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
+	if (!worker_attach())
+		proc_exit(0);
+	if (!has_extension(name))
+	{
+		database_forget(MyDatabaseId);
+		proc_exit(0);
+	}
+	worker_note_success();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_SUSET,
+							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
+	/* whatever a lock keeps it from, it tries again later */
+	(void) set_config_option("lock_timeout", "1s", PGC_SUSET,
+							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
+	ereport(LOG,
+			(errmsg("pgtopic maintenance worker for database \"%s\" started", name)));
+
+	context = AllocSetContextCreate(TopMemoryContext, "pgtopic maintenance",
+									ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		bool		succeeded;
+		long		timeout;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(context);
+		MemoryContextSwitchTo(context);
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (!has_extension(NULL))
+		{
+			ereport(LOG,
+					(errmsg("pgtopic maintenance worker ends, since the extension has been dropped")));
+			database_forget(MyDatabaseId);
+			proc_exit(0);
+		}
+
+		succeeded = run_task("making segments", segments_make_wanted);
+		if (is_due(&checkpointed, pgtopic_checkpoint_interval))
+			succeeded &= run_task("storing high watermarks", watermarks_checkpoint);
+		if (worker_take_retention_request() ||
+			is_due(&retained, retention_incomplete ?
+				   Min(RETRY_MS, pgtopic_retention_check_interval) :
+				   pgtopic_retention_check_interval))
+		{
+			retained = GetCurrentTimestamp();
+			if (!run_task("removing expired messages", run_retention))
+			{
+				retention_incomplete = true;
+				succeeded = false;
+			}
+		}
+
+		worker_doing(NULL);
+		timeout = Min(pgtopic_checkpoint_interval, pgtopic_retention_check_interval);
+		if (!succeeded)
+			timeout = Max(timeout, RETRY_MS);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 timeout, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
