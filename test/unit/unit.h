@@ -42,7 +42,8 @@ unit_check(int passed, const char *what, const char *file, int line)
 	else
 	{
 		unit_failed++;
-		printf("not ok %d - %s\n# %s:%d\n", unit_run, what, file, line);
+		printf("not ok %d - %s\n", unit_run, what);
+		fprintf(stderr, "# %d - %s, %s:%d\n", unit_run, what, file, line);
 	}
 	return passed;
 }
@@ -53,7 +54,7 @@ unit_check_int(long long got, long long expected, const char *what, const char *
 	int			passed = unit_check(got == expected, what, file, line);
 
 	if (!passed)
-		printf("# got %lld, expected %lld\n", got, expected);
+		fprintf(stderr, "# got %lld, expected %lld\n", got, expected);
 	return passed;
 }
 
@@ -67,8 +68,8 @@ unit_check_str(const char *got, const char *expected, const char *what, const ch
 	else
 		passed = unit_check(strcmp(got, expected) == 0, what, file, line);
 	if (!passed)
-		printf("# got \"%s\", expected \"%s\"\n",
-			   got ? got : "(null)", expected ? expected : "(null)");
+		fprintf(stderr, "# got \"%s\", expected \"%s\"\n",
+				got ? got : "(null)", expected ? expected : "(null)");
 	return passed;
 }
 
