@@ -13,8 +13,8 @@ DATA = $(wildcard extension/pgtopic--*.sql)
 EXTRA_CLEAN = $(OBJS:.o=.d) .build-config
 
 PG_CPPFLAGS = -Isrc
-# PostgreSQL's interfaces make unused parameters unavoidable.
-PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -MMD -MP
+# PostgreSQL's interfaces make unused parameters unavoidable, and its PG_TRY provokes "might be clobbered".
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-clobbered -MMD -MP
 # Only where it is asked for (the tests do), so that a newer compiler's new warnings stop nobody from building.
 ifeq ($(WERROR),1)
 PG_CFLAGS += -Werror

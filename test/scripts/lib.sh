@@ -82,7 +82,7 @@ find_postgres()
 # run_make ARGUMENT...: make in the tree, not as a part of a make that called this script.
 run_make()
 {
-	env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL "${MAKE:-make}" --no-print-directory -C "$PGT_BUILD" \
+	env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL "${MAKE:-make}" --no-print-directory -s -C "$PGT_BUILD" \
 		PG_CONFIG="$PG_CONFIG" "$@"
 }
 
@@ -111,7 +111,7 @@ build_and_install()
 		if [ -w "$("$PG_CONFIG" --pkglibdir)" ] && [ -w "$("$PG_CONFIG" --sharedir)/extension" ]; then
 			run_make WERROR=1 install
 		else
-			as_root env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL "${MAKE:-make}" --no-print-directory \
+			as_root env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL "${MAKE:-make}" --no-print-directory -s \
 				-C "$PGT_BUILD" PG_CONFIG="$PG_CONFIG" WERROR=1 install
 		fi; } >"$log" 2>&1 9<&-
 	then
