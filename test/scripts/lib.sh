@@ -187,10 +187,15 @@ start_server()
 	fi
 }
 
-# Stops the server of PGT_DATADIR, if it runs.
+# Stops the server of PGT_DATADIR, if it runs.  A process id in a file says little after a crash or a
+# reboot: it must be a process that works in that folder.
 stop_server()
 {
-	if [ -n "${PGT_DATADIR:-}" ] && [ -f "$PGT_DATADIR/postmaster.pid" ]; then
+	local pid=
+	if [ -n "${PGT_DATADIR:-}" ] && as_user "$PGT_USER" test -f "$PGT_DATADIR/postmaster.pid"; then
+		pid=$(as_user "$PGT_USER" head -n 1 "$PGT_DATADIR/postmaster.pid")
+	fi
+	if [ -n "$pid" ] && as_user "$PGT_USER" test "/proc/$pid/cwd" -ef "$PGT_DATADIR"; then
 		(cd / && in_temp pg_ctl stop -s -w -t 30 -m "${1:-fast}" -D "$PGT_DATADIR") >&2 ||
 			(cd / && in_temp pg_ctl stop -s -w -t 10 -m immediate -D "$PGT_DATADIR") >&2
 	fi
