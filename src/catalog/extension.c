@@ -31,6 +31,15 @@ extension_require_preload(void)
 				 errhint("Add the line shared_preload_libraries = 'pgtopic' to postgresql.conf (separate it with a comma from what is there already) and restart the server.")));
 }
 
+void
+extension_require_writable(const char *call)
+{
+	extension_require_preload();
+	PreventCommandDuringRecovery(call);
+	PreventCommandIfReadOnly(call);
+	PreventCommandIfParallelMode(call);
+}
+
 bool
 extension_exists(void)
 {

@@ -17,6 +17,12 @@
 /* Raises an error if the library was not loaded by shared_preload_libraries. */
 extern void extension_require_preload(void);
 
+/*
+ * Raises an error where a call that writes is not possible: in a read-only
+ * transaction, during recovery, in a parallel operation.
+ */
+extern void extension_require_writable(const char *call);
+
 /* Whether this database has the extension.  Needs a transaction. */
 extern bool extension_exists(void);
 

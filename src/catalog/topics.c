@@ -477,6 +477,16 @@ partition_row_read(const LogPartition *partition, PartitionRow *row)
 	return found;
 }
 
+int64
+partition_log_start(const LogPartition *partition)
+{
+	PartitionRow row;
+
+	if (!partition_row_read(partition, &row))
+		topic_error_unknown(partition->topic->name);
+	return row.log_start;
+}
+
 void
 topic_invalidate(int32 id)
 {

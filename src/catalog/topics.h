@@ -88,6 +88,9 @@ typedef struct PartitionRow
 
 extern bool partition_row_read(const LogPartition *partition, PartitionRow *row);
 
+/* The log start offset now; an error if the partition is not there. */
+extern int64 partition_log_start(const LogPartition *partition);
+
 /*
  * Rights.  The owner of a topic is the owner of its root table; members of that
  * role may do what it may.  topic_check_use() is for producing and consuming,

@@ -14,7 +14,9 @@
 
 #include "common/pg_prng.h"
 #include "miscadmin.h"
+#include "utils/memutils.h"
 
+#include "catalog/extension.h"
 #include "log/consume.h"
 #include "shmem/slots.h"
 #include "storage/partition_state.h"
@@ -38,12 +40,9 @@ static int64
 group_offset(LogPartition *partition, const char *group)
 {
 	int64		offset = 0;
-	PartitionRow row;
 
 	(void) position_read(partition, group, &offset);
-	if (!partition_row_read(partition, &row))
-		topic_error_unknown(partition->topic->name);
-	return Max(offset, row.log_start);
+	return Max(offset, partition_log_start(partition));
 }
 
 /* What sink_nothing() counts is enough for log_can_consume(). */
@@ -128,17 +127,21 @@ int64
 log_consume(int32 topic_id, const char *group, int64 max, Deadline deadline,
 			MessageSink sink, void *arg)
 {
-	PreventCommandIfReadOnly("consume()");
-	PreventCommandIfParallelMode("consume()");
-	PreventCommandDuringRecovery("consume()");
+	MemoryContext look;
+
+	extension_require_writable("consume()");
 	group_check_name(group);
 
+	look = AllocSetContextCreate(CurrentMemoryContext, "pgtopic look",
+								 ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
-		/* looked up each time: it may have been dropped while we slept */
-		Topic	   *topic = topic_get(topic_id);
+		MemoryContext old = MemoryContextSwitchTo(look);
+		Topic	   *topic;
 		int64		messages;
 
+		/* looked up each time: it may have been dropped while we slept */
+		topic = topic_get(topic_id);
 		topic_check_use(topic);
 
 		/*
@@ -148,9 +151,13 @@ log_consume(int32 topic_id, const char *group, int64 max, Deadline deadline,
 		 */
 		ConditionVariablePrepareToSleep(topic_condition(topic_id));
 		messages = consume_any(topic, group, max, false, sink, arg);
+
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(look);
 		if (messages > 0 || !wait_until(topic_condition(topic_id), deadline))
 		{
 			ConditionVariableCancelSleep();
+			MemoryContextDelete(look);
 			return messages;
 		}
 	}

@@ -11,28 +11,11 @@
 
 #include "miscadmin.h"
 
+#include "catalog/extension.h"
 #include "log/consume.h"
 #include "shmem/slots.h"
 #include "storage/partition_state.h"
 #include "storage/positions.h"
-
-static void
-prevent_unless_writable(const char *call)
-{
-	PreventCommandIfReadOnly(call);
-	PreventCommandIfParallelMode(call);
-	PreventCommandDuringRecovery(call);
-}
-
-static int64
-log_start(const LogPartition *partition)
-{
-	PartitionRow row;
-
-	if (!partition_row_read(partition, &row))
-		topic_error_unknown(partition->topic->name);
-	return row.log_start;
-}
 
 /* Moves a position and tells those who wait that it has moved. */
 static void
@@ -48,7 +31,7 @@ static int64
 seek_in_partition(LogPartition *partition, Seek seek, TimestampTz timestamp, int64 current)
 {
 	SlotState	state;
-	int64		start = log_start(partition);
+	int64		start = partition_log_start(partition);
 
 	partition_state(partition, &state);
 	if (seek.kind == SEEK_OTHER)
@@ -59,7 +42,7 @@ seek_in_partition(LogPartition *partition, Seek seek, TimestampTz timestamp, int
 void
 group_create(Topic *topic, const char *group, Seek seek, TimestampTz timestamp)
 {
-	prevent_unless_writable("create_consumer_group()");
+	extension_require_writable("create_consumer_group()");
 	group_check_name(group);
 	topic_check_use(topic);
 
@@ -93,12 +76,12 @@ group_commit(Topic *topic, int32 number, const char *group, int64 offset)
 	SlotState	state;
 	int64		start;
 
-	prevent_unless_writable("commit_offset()");
+	extension_require_writable("commit_offset()");
 	group_check_name(group);
 	topic_check_use(topic);
 	partition = topic_partition_get(topic, number);
 	partition_state(partition, &state);
-	start = log_start(partition);
+	start = partition_log_start(partition);
 	if (offset < start || offset > state.high_watermark)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
@@ -129,7 +112,7 @@ group_reset(Topic *topic, const char *group, Seek seek, TimestampTz timestamp,
 {
 	bool		exists = false;
 
-	prevent_unless_writable("reset_offsets()");
+	extension_require_writable("reset_offsets()");
 	group_check_name(group);
 	topic_check_owner(topic);
 	for (int p = 0; p < topic->partitions_count; p++)
@@ -147,7 +130,7 @@ group_reset(Topic *topic, const char *group, Seek seek, TimestampTz timestamp,
 		exists |= result->had_offset;
 		/* without a position, a group is at the start of the log */
 		result->new_offset = seek_in_partition(partition, seek, timestamp,
-											   Max(current, log_start(partition)));
+											   Max(current, partition_log_start(partition)));
 	}
 	if (!exists)
 		ereport(ERROR,
@@ -176,7 +159,7 @@ group_drop(Topic *topic, const char *group)
 {
 	bool		found = false;
 
-	prevent_unless_writable("drop_consumer_group()");
+	extension_require_writable("drop_consumer_group()");
 	topic_check_use(topic);
 	for (int p = 0; p < topic->partitions_count; p++)
 	{

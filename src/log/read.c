@@ -9,6 +9,7 @@
 
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "log/read.h"
@@ -57,31 +58,62 @@ error_out_of_range(const LogPartition *partition, int64 from, int64 start, int64
 					   start, end)));
 }
 
+/*
+ * Reads what is settled now.  *settled is how far an earlier look has found that
+ * there is nothing, and saves looking there again.
+ */
 static int64
-log_start(const LogPartition *partition)
+fetch_now(LogPartition *partition, int64 from, int64 max, int64 *settled,
+		  MessageSink sink, void *arg)
 {
-	PartitionRow row;
+	SlotState	state;
+	ReadResult	result;
+	int64		start = partition_log_start(partition);
 
-	if (!partition_row_read(partition, &row))
-		topic_error_unknown(partition->topic->name);
-	return row.log_start;
+	partition_state(partition, &state);
+	if (from < start || from > state.next_offset)
+		error_out_of_range(partition, from, start, state.next_offset);
+	/* a standby's watermark is old; its readers look beyond */
+	if (state.high_watermark <= *settled && !RecoveryInProgress())
+		return 0;
+
+	result = log_read(partition, from, max, state.high_watermark, sink, arg);
+
+	/*
+	 * Retention may have been here between the two.  What it took away is an
+	 * error to whoever asked for it, not something to skip in silence.
+	 */
+	if (result.messages == 0 || result.first_offset > from)
+	{
+		start = partition_log_start(partition);
+		if (from < start)
+			error_out_of_range(partition, from, start, state.next_offset);
+	}
+	*settled = result.next_offset;
+	return result.messages;
 }
 
 int64
 log_fetch(int32 topic_id, int32 number, int64 from, int64 max, Deadline deadline,
 		  MessageSink sink, void *arg)
 {
-	int64		wait_from = from;
+	MemoryContext look = AllocSetContextCreate(CurrentMemoryContext, "pgtopic look",
+											   ALLOCSET_DEFAULT_SIZES);
+	int64		settled = from;
 
 	for (;;)
 	{
-		/* looked up each time: it may have been dropped while we slept */
-		Topic	   *topic = topic_get(topic_id);
+		MemoryContext old = MemoryContextSwitchTo(look);
+		bool		standby = RecoveryInProgress();
+		Topic	   *topic;
 		LogPartition *partition;
 		ConditionVariable *condition;
 		SlotState	state;
-		int64		start;
+		int64		messages;
+		bool		moved;
 
+		/* looked up each time: it may have been dropped while we slept */
+		topic = topic_get(topic_id);
 		topic_check_use(topic);
 		partition = topic_partition_get(topic, number);
 		partition_state(partition, &state);
@@ -91,47 +123,19 @@ log_fetch(int32 topic_id, int32 number, int64 from, int64 max, Deadline deadline
 		 * buffers meanwhile may use this process's condition variable for itself;
 		 * the sleep then returns at once, and we look again.
 		 */
-		condition = RecoveryInProgress() ? topic_condition(topic_id) :
-			slot_condition(&partition->slot);
+		condition = standby ? topic_condition(topic_id) : slot_condition(&partition->slot);
 		ConditionVariablePrepareToSleep(condition);
-		partition_state(partition, &state);
-		start = log_start(partition);
-		if (from < start || from > state.next_offset)
-			error_out_of_range(partition, from, start, state.next_offset);
+		messages = fetch_now(partition, from, max, &settled, sink, arg);
+		/* the slot may have been given away, and the partition got another */
+		moved = !standby && condition != slot_condition(&partition->slot);
 
-		if (state.high_watermark > wait_from || RecoveryInProgress())
-		{
-			ReadResult	result;
-
-			ConditionVariableCancelSleep();
-			result = log_read(partition, from, max, state.high_watermark, sink, arg);
-
-			/*
-			 * Retention may have been here between the two.  What it took away is
-			 * an error to whoever asked for it, not something to skip in silence.
-			 */
-			if (result.messages == 0 || result.first_offset > from)
-			{
-				start = log_start(partition);
-				if (from < start)
-					error_out_of_range(partition, from, start, state.next_offset);
-			}
-			if (result.messages > 0)
-				return result.messages;
-			if (!RecoveryInProgress())
-			{
-				/* only rolled-back messages so far: wait for what comes next */
-				wait_from = result.next_offset;
-				if (deadline.none)
-					return 0;
-				continue;
-			}
-			ConditionVariablePrepareToSleep(condition);
-		}
-		if (!wait_until(condition, deadline))
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(look);
+		if (messages > 0 || (!moved && !wait_until(condition, deadline)))
 		{
 			ConditionVariableCancelSleep();
-			return 0;
+			MemoryContextDelete(look);
+			return messages;
 		}
 	}
 }
@@ -170,7 +174,7 @@ log_offset_at(LogPartition *partition, TimestampTz timestamp)
 	found = state.high_watermark;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	reader_begin(&reader, partition, log_start(partition), state.high_watermark,
+	reader_begin(&reader, partition, partition_log_start(partition), state.high_watermark,
 				 RecoveryInProgress());
 	for (;;)
 	{

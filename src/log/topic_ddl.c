@@ -27,15 +27,6 @@
 #include "storage/segments.h"
 
 static void
-prevent_unless_writable(const char *call)
-{
-	extension_require_preload();
-	PreventCommandIfReadOnly(call);
-	PreventCommandIfParallelMode(call);
-	PreventCommandDuringRecovery(call);
-}
-
-static void
 check_range(const char *option, int64 value, int64 min, int64 max)
 {
 	if (value < min || value > max)
@@ -136,7 +127,7 @@ topic_create(const char *name, const TopicOptions *options)
 	ExtensionOwner saved;
 	int32		topic;
 
-	prevent_unless_writable("create_topic()");
+	extension_require_writable("create_topic()");
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_NAME),
@@ -195,18 +186,42 @@ topic_create(const char *name, const TopicOptions *options)
 	return topic;
 }
 
-/* What an option can be set to, as SQL; NULL if there is no such option. */
+/* The options that are numbers, and what they can be. */
+typedef struct NumberOption
+{
+	const char *name;
+	int64		min;
+	int64		max;
+} NumberOption;
+
+static const NumberOption number_options[] = {
+	{"retention_bytes", 0, PG_INT64_MAX},
+	{"segment_messages", SEGMENT_MESSAGES_MIN, SEGMENT_MESSAGES_MAX},
+	{"max_message_bytes", 1, MESSAGE_BYTES_MAX},
+	{"min_insync_replicas", 1, 1},	/* at most the replicas that there are */
+};
+
+/* What an option is to be set to, as SQL; NULL if there is no such option. */
 static char *
 option_sql(const char *option, const char *value)
 {
-	bool		reset = strcmp(value, "default") == 0;
+	const NumberOption *found = NULL;
+	bool		is_retention = strcmp(option, "retention") == 0;
 
-	if (strcmp(option, "retention") == 0)
+	for (int i = 0; i < lengthof(number_options); i++)
+	{
+		if (strcmp(option, number_options[i].name) == 0)
+			found = &number_options[i];
+	}
+	if (!is_retention && found == NULL)
+		return NULL;
+	if (strcmp(value, "default") == 0)
+		return pstrdup("DEFAULT");
+
+	if (is_retention)
 	{
 		Interval   *retention;
 
-		if (reset)
-			return pstrdup("DEFAULT");
 		if (strcmp(value, "forever") == 0)
 			return pstrdup("NULL");
 		retention = DatumGetIntervalP(DirectFunctionCall3(interval_in,
@@ -216,47 +231,13 @@ option_sql(const char *option, const char *value)
 		check_retention(retention);
 		return interval_literal(retention);
 	}
-	if (strcmp(option, "retention_bytes") == 0)
+	else
 	{
-		int64		bytes;
+		int64		number = DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
 
-		if (reset)
-			return pstrdup("DEFAULT");
-		bytes = DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
-		check_range(option, bytes, 0, PG_INT64_MAX);
-		return int64_literal(true, bytes);
+		check_range(option, number, found->min, found->max);
+		return int64_literal(true, number);
 	}
-	if (strcmp(option, "segment_messages") == 0)
-	{
-		int64		messages;
-
-		if (reset)
-			return pstrdup("DEFAULT");
-		messages = DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
-		check_range(option, messages, SEGMENT_MESSAGES_MIN, SEGMENT_MESSAGES_MAX);
-		return int64_literal(true, messages);
-	}
-	if (strcmp(option, "max_message_bytes") == 0)
-	{
-		int64		bytes;
-
-		if (reset)
-			return pstrdup("DEFAULT");
-		bytes = DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
-		check_range(option, bytes, 1, MESSAGE_BYTES_MAX);
-		return int64_literal(true, bytes);
-	}
-	if (strcmp(option, "min_insync_replicas") == 0)
-	{
-		int64		replicas;
-
-		if (reset)
-			return pstrdup("DEFAULT");
-		replicas = DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
-		check_range(option, replicas, 1, 1);
-		return int64_literal(true, replicas);
-	}
-	return NULL;
 }
 
 void
@@ -265,7 +246,7 @@ topic_alter(int32 topic_id, const char *option, const char *value)
 	ExtensionOwner saved;
 	char	   *sql;
 
-	prevent_unless_writable("alter_topic()");
+	extension_require_writable("alter_topic()");
 	topic_check_owner(topic_get(topic_id));
 
 	if (strcmp(option, "partitions") == 0)
@@ -303,7 +284,7 @@ topic_add_partitions(int32 topic_id, int32 total)
 	int64		segment_messages;
 	int64		before;
 
-	prevent_unless_writable("add_partitions()");
+	extension_require_writable("add_partitions()");
 	topic = topic_get(topic_id);
 	topic_check_owner(topic);
 	name = pstrdup(topic->name);
@@ -341,7 +322,7 @@ topic_drop(int32 topic_id)
 {
 	ExtensionOwner saved;
 
-	prevent_unless_writable("drop_topic()");
+	extension_require_writable("drop_topic()");
 	topic_check_owner(topic_get(topic_id));
 
 	extension_owner_begin(&saved);
@@ -366,7 +347,7 @@ topic_delete_messages(int32 topic_id, int32 number, int64 before_offset)
 	SlotState	state;
 	int64		start;
 
-	prevent_unless_writable("delete_messages()");
+	extension_require_writable("delete_messages()");
 	topic = topic_get(topic_id);
 	topic_check_owner(topic);
 	partition = topic_partition_get(topic, number);

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "catalog/topics.h"
@@ -133,6 +134,7 @@ pgtopic_wait_for_messages(PG_FUNCTION_ARGS)
 	char	   *group = arg_cstring(fcinfo, 1, "consumer_group");
 	Deadline	deadline = arg_max_wait(fcinfo, 2);
 	ConditionVariable *condition;
+	MemoryContext look;
 
 	if (context == NULL || !IsA(context, CallContext) || context->atomic)
 		ereport(ERROR,
@@ -141,18 +143,22 @@ pgtopic_wait_for_messages(PG_FUNCTION_ARGS)
 				 errhint("Inside a transaction, use the argument max_wait of consume().")));
 	PreventCommandDuringRecovery("wait_for_messages()");
 	group_check_name(group);
-	/* it outlives the transactions that this call goes through */
-	group = MemoryContextStrdup(fcinfo->flinfo->fn_mcxt, group);
-
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	/* in the memory of the procedure, which outlives its transactions */
+	group = pstrdup(group);
 	(void) topic_get(topic);
 	condition = topic_condition(topic);
+	look = AllocSetContextCreate(CurrentMemoryContext, "pgtopic look",
+								 ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
+		MemoryContext old = MemoryContextSwitchTo(look);
 		bool		ready;
 
 		ConditionVariablePrepareToSleep(condition);
 		ready = log_can_consume(topic, group);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(look);
 		if (ready || deadline.none)
 			break;
 		/* ends the transaction, and with it snapshots and locks */

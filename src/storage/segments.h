@@ -13,6 +13,7 @@
 
 #include "postgres.h"
 
+#include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
 #include "catalog/topics.h"

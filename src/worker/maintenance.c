@@ -104,52 +104,49 @@ worker_topics(int *count)
 	return ids;
 }
 
-/* Makes what one partition needs, one transaction for each segment. */
-static void
-make_segments(const SlotReport *report)
+/*
+ * Makes one segment of a partition if it needs one, in a transaction of its own.
+ * Returns true if it may need another.
+ */
+static bool
+make_segment(const SlotReport *report)
 {
-	for (;;)
+	MemoryContext context = CurrentMemoryContext;
+	Topic	   *topic;
+	int64		end = 0;
+	int64		size = 0;
+	bool		enough = true;
+
+	CHECK_FOR_INTERRUPTS();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	topic = topic_find(report->topic);
+	/* if not: dropped, or not committed yet and none of our business */
+	if (topic != NULL && report->partition < topic->partitions_count)
 	{
-		MemoryContext context = CurrentMemoryContext;
-		ExtensionOwner saved;
-		Topic	   *topic;
-		LogPartition *partition;
-		int64		end;
-		int64		size;
-		bool		enough = true;
-
-		CHECK_FOR_INTERRUPTS();
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		topic = topic_find(report->topic);
-		/* dropped, or not committed yet and none of our business */
-		if (topic != NULL && report->partition < topic->partitions_count)
+		end = segments_end(&topic->partitions[report->partition]);
+		size = topic->segment_messages;
+		enough = end >= slot_segments_wanted(&report->key) + SEGMENTS_AHEAD * size;
+		if (!enough)
 		{
-			partition = &topic->partitions[report->partition];
-			end = segments_end(partition);
-			size = topic->segment_messages;
-			enough = end >= slot_segments_wanted(&report->key) + SEGMENTS_AHEAD * size;
-			if (!enough)
-			{
-				extension_owner_begin(&saved);
-				SPI_connect();
-				storage_create_segment(report->topic, report->partition, end, end + size);
-				SPI_finish();
-				extension_owner_end(&saved);
-				end += size;
-			}
-		}
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		MemoryContextSwitchTo(context);
+			ExtensionOwner saved;
 
-		/* committed: now producers may use it */
-		if (topic == NULL)
-			return;
-		slot_set_segments_end(&report->key, end, size);
-		if (enough)
-			return;
+			extension_owner_begin(&saved);
+			SPI_connect();
+			storage_create_segment(report->topic, report->partition, end, end + size);
+			SPI_finish();
+			extension_owner_end(&saved);
+			end += size;
+		}
 	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+
+	/* committed: now producers may use it */
+	if (end > 0)
+		slot_set_segments_end(&report->key, end, size);
+	return !enough;
 }
 
 void
@@ -160,8 +157,8 @@ segments_make_wanted(void)
 
 	while (slots_next(&position, &report))
 	{
-		if (report.wants_segments)
-			make_segments(&report);
+		while (report.wants_segments && make_segment(&report))
+			;
 	}
 }
 
