@@ -208,7 +208,7 @@ option_sql(const char *option, const char *value)
 	const NumberOption *found = NULL;
 	bool		is_retention = strcmp(option, "retention") == 0;
 
-	for (int i = 0; i < lengthof(number_options); i++)
+	for (size_t i = 0; i < lengthof(number_options); i++)
 	{
 		if (strcmp(option, number_options[i].name) == 0)
 			found = &number_options[i];

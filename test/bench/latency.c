@@ -4,7 +4,10 @@
  *		the message: pgtopic against LISTEN/NOTIFY with a table.
  *
  * Two pairs: consume() against deleting the rows, which end in a transaction's
- * commit both; fetch_messages() against selecting the rows after the last.
+ * commit both; fetch_messages() against selecting the rows after the last.  The
+ * two of a pair take turns message by message, with both consumers waiting.  Each
+ * pair once as it is and once with asynchronous commit everywhere, which shows
+ * what there is besides waiting for the disk.
  */
 #include "bench.h"
 
@@ -34,7 +37,7 @@ static const Variant variants[] = {
 	{"fetch_messages", "SELECT produce('bench_tail', $1::text)", NULL,
 	"SELECT log_offset + 1, value FROM fetch_messages('bench_tail', 0, $1::bigint, 500, '1min')", false},
 	{"LISTEN, SELECT", "INSERT INTO bench_table (value) VALUES ($1::text)", "NOTIFY bench",
-	"SELECT id, value FROM bench_table WHERE id > $1::bigint ORDER BY id", true}
+	"SELECT id, value FROM bench_table WHERE id > $1::bigint ORDER BY id LIMIT 500", true}
 };
 
 #define VARIANTS ((int) (sizeof(variants) / sizeof(variants[0])))
@@ -42,9 +45,12 @@ static const Variant variants[] = {
 typedef struct Run
 {
 	const Variant *variant;
+	bool		asynchronous;
 	int			messages;
 	long long	position;		/* of the consumer; goes on from run to run */
 	double	   *latency;
+	PGconn	   *producer;
+	pthread_t	thread;
 	_Atomic double sent;		/* when the message under way was committed */
 	atomic_int	received;		/* how many the consumer has */
 	atomic_bool ready;			/* the consumer waits for the first time */
@@ -76,8 +82,8 @@ wait_notification(PGconn *conn)
 		}
 		if (any)
 			return;
-		if (poll(&pfd, 1, 10000) == 0)
-			die(conn, "no notification for ten seconds");
+		if (poll(&pfd, 1, 60000) == 0)
+			die(conn, "no notification for a minute");
 	}
 }
 
@@ -87,8 +93,10 @@ consumer(void *arg)
 	Run		   *run = arg;
 	PGconn	   *conn = db_connect("bench consumer");
 
+	if (run->asynchronous)
+		db_command(conn, "SET synchronous_commit = off");
 	if (run->variant->listen)
-		db_command(conn, "LISTEN bench");
+		db_command(conn, "LISTEN bench; SET enable_seqscan = off; SET enable_sort = off");
 	db_prepare(conn, "consume", run->variant->consume);
 	run->ready = true;
 	while (run->received < run->messages)
@@ -126,46 +134,51 @@ consumer(void *arg)
 }
 
 static void
-run_variant(Run *run)
+start(Run *run, int messages)
 {
-	PGconn	   *conn = db_connect("bench producer");
-	pthread_t	thread;
-
+	run->messages = messages;
+	run->latency = calloc((size_t) messages, sizeof(double));
 	run->received = 0;
 	run->ready = false;
-	db_prepare(conn, "produce", run->variant->produce);
-	if (pthread_create(&thread, NULL, consumer, run) != 0)
+	run->producer = db_connect("bench producer");
+	if (run->asynchronous)
+		db_command(run->producer, "SET synchronous_commit = off");
+	db_prepare(run->producer, "produce", run->variant->produce);
+	if (run->latency == NULL || pthread_create(&run->thread, NULL, consumer, run) != 0)
 		abort();
 	while (!run->ready)
 		nap_us(1000);
-	for (int i = 0; i < run->messages; i++)
-	{
-		char		value[16];
-		const char *values[1] = {value};
-		PGresult   *res;
-		double		deadline = now() + 20;
+}
 
-		/* time enough for the consumer to be waiting again */
-		nap_us(2000 + (long) (next_random() % 3000));
-		snprintf(value, sizeof(value), "%d", i);
-		db_command(conn, "BEGIN");
-		res = PQexecPrepared(conn, "produce", 1, values, NULL, NULL, 0);
-		if (PQresultStatus(res) != PGRES_TUPLES_OK && PQresultStatus(res) != PGRES_COMMAND_OK)
-			die(conn, run->variant->name);
-		PQclear(res);
-		if (run->variant->notify)
-			db_command(conn, "%s", run->variant->notify);
-		run->sent = now();
-		db_command(conn, "COMMIT");
-		while (run->received <= i)
-		{
-			nap_us(100);
-			if (now() > deadline)
-				die(conn, "the consumer does not get the message");
-		}
+/* One message, until the consumer has it. */
+static void
+send_one(Run *run)
+{
+	PGconn	   *conn = run->producer;
+	int			i = run->received;
+	char		value[16];
+	const char *values[1] = {value};
+	PGresult   *res;
+	double		deadline = now() + 20;
+
+	/* time enough for the consumer to be waiting again */
+	nap_us(1500 + (long) (next_random() % 2000));
+	snprintf(value, sizeof(value), "%d", i);
+	db_command(conn, "BEGIN");
+	res = PQexecPrepared(conn, "produce", 1, values, NULL, NULL, 0);
+	if (PQresultStatus(res) != PGRES_TUPLES_OK && PQresultStatus(res) != PGRES_COMMAND_OK)
+		die(conn, run->variant->name);
+	PQclear(res);
+	if (run->variant->notify)
+		db_command(conn, "%s", run->variant->notify);
+	run->sent = now();
+	db_command(conn, "COMMIT");
+	while (run->received <= i)
+	{
+		nap_us(100);
+		if (now() > deadline)
+			die(conn, "the consumer does not get the message");
 	}
-	pthread_join(thread, NULL);
-	PQfinish(conn);
 }
 
 static int
@@ -177,11 +190,45 @@ compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+static void
+finish(Run *run, int round)
+{
+	const char *suffix = run->asynchronous ? "-async" : "";
+	char		measure[32];
+
+	pthread_join(run->thread, NULL);
+	PQfinish(run->producer);
+	qsort(run->latency, (size_t) run->messages, sizeof(double), compare);
+	if (round > 0)
+	{
+		snprintf(measure, sizeof(measure), "latency%s-p50", suffix);
+		result(measure, run->variant->name, round, run->latency[run->messages / 2] * 1e6);
+		snprintf(measure, sizeof(measure), "latency%s-p99", suffix);
+		result(measure, run->variant->name, round, run->latency[run->messages * 99 / 100] * 1e6);
+	}
+	free(run->latency);
+}
+
+static void
+run_pair(Run *a, Run *b, int messages, int round)
+{
+	start(a, messages);
+	start(b, messages);
+	for (int i = 0; i < messages; i++)
+	{
+		/* each first half the time */
+		send_one(i % 2 ? a : b);
+		send_one(i % 2 ? b : a);
+	}
+	finish(a, round);
+	finish(b, round);
+}
+
 void
 bench_latency(const Settings *settings)
 {
 	PGconn	   *conn = db_connect("bench latency");
-	int			messages = settings->quick ? 200 : 1000;
+	int			messages = settings->quick ? 400 : 700;
 	Run			runs[VARIANTS] = {0};
 
 	db_command(conn, "SELECT create_topic('bench_latency')");
@@ -191,24 +238,16 @@ bench_latency(const Settings *settings)
 	db_command(conn, "CREATE TABLE bench_table"
 			   " (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, value text)");
 	for (int round = 0; round <= settings->rounds; round++)
-		for (int v = 0; v < VARIANTS; v++)
-		{
-			Run		   *run = &runs[v];
-
-			run->variant = &variants[v];
-			run->messages = round == 0 ? 50 : messages;
-			run->latency = calloc((size_t) run->messages, sizeof(double));
-			run_variant(run);
-			qsort(run->latency, (size_t) run->messages, sizeof(double), compare);
-			if (round > 0)
+		for (int asynchronous = 0; asynchronous <= 1; asynchronous++)
+			for (int v = 0; v < VARIANTS; v += 2)
 			{
-				result("latency-p50", variants[v].name, round,
-					   run->latency[run->messages / 2] * 1e6);
-				result("latency-p99", variants[v].name, round,
-					   run->latency[run->messages * 99 / 100] * 1e6);
+				for (int i = v; i < v + 2; i++)
+				{
+					runs[i].variant = &variants[i];
+					runs[i].asynchronous = asynchronous;
+				}
+				run_pair(&runs[v], &runs[v + 1], round == 0 ? 20 : messages, round);
 			}
-			free(run->latency);
-		}
 	db_command(conn, "SELECT drop_topic('bench_latency')");
 	db_command(conn, "SELECT drop_topic('bench_tail')");
 	db_command(conn, "DROP TABLE bench_queue, bench_table");

@@ -67,17 +67,27 @@ sub read_speed
 sub latency
 {
 	heading('from COMMIT until a waiting consumer has the message: microseconds');
-	for (qw(p50 p99))
+	for ('', '-async')
 	{
-		print "  $_\n";
-		numbers("latency-$_", '%.0f');
+		for my $p (qw(p50 p99))
+		{
+			print "  $p", $_ ? ', asynchronous commit' : '', "\n";
+			numbers("latency$_-$p", '%.0f');
+		}
 	}
 	for (qw(p50 p99))
 	{
 		aim("$_: LISTEN and DELETE / consume", ratio("latency-$_", 'LISTEN, DELETE', 'consume'), '>', 1);
 	}
-	note("$_: LISTEN and SELECT / fetch_messages", ratio("latency-$_", 'LISTEN, SELECT', 'fetch_messages'))
-	  for qw(p50 p99);
+	for ('', '-async')
+	{
+		my $async = $_ ? ', asynchronous commit' : '';
+		for my $p (qw(p50 p99))
+		{
+			note("$p: LISTEN and DELETE / consume$async", ratio("latency$_-$p", 'LISTEN, DELETE', 'consume')) if $async;
+			note("$p: LISTEN and SELECT / fetch_messages$async", ratio("latency$_-$p", 'LISTEN, SELECT', 'fetch_messages'));
+		}
+	}
 	return;
 }
 
