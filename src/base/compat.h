@@ -74,4 +74,9 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 #define compat_local_xid()			(MyProc->vxid.lxid)
 #endif
 
+/* 18: functions that do not return say so in front */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn					__attribute__((noreturn))
+#endif
+
 #endif							/* PGTOPIC_COMPAT_H */

@@ -21,6 +21,7 @@
 
 #include "datatype/timestamp.h"
 
+#include "base/compat.h"
 #include "base/segmap.h"
 #include "shmem/slots.h"
 
@@ -71,7 +72,7 @@ extern int32 topic_id_by_name(const char *name);
 /* The name of a topic in the caller's memory, or NULL. */
 extern char *topic_name_by_id(int32 id);
 
-extern void topic_error_unknown(const char *name) pg_attribute_noreturn();
+pg_noreturn extern void topic_error_unknown(const char *name);
 
 /* The partition with this number; an error (22003) if there is none. */
 extern LogPartition *topic_partition_get(Topic *topic, int32 number);

@@ -240,10 +240,17 @@ option_sql(const char *option, const char *value)
 	}
 }
 
+static void
+option_context(void *arg)
+{
+	errcontext("option \"%s\" of a topic", (const char *) arg);
+}
+
 void
 topic_alter(int32 topic_id, const char *option, const char *value)
 {
 	ExtensionOwner saved;
+	ErrorContextCallback callback;
 	char	   *sql;
 
 	extension_require_writable("alter_topic()");
@@ -258,7 +265,12 @@ topic_alter(int32 topic_id, const char *option, const char *value)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the option \"%s\" of a topic cannot be changed", option)));
+	callback.callback = option_context;
+	callback.arg = unconstify(char *, option);
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
 	sql = option_sql(option, value);
+	error_context_stack = callback.previous;
 	if (sql == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

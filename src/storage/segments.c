@@ -25,6 +25,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "base/packing.h"
 #include "catalog/extension.h"
 #include "storage/segments.h"
 
@@ -197,6 +198,9 @@ storage_create_partition(int32 topic, int32 partition, int64 segment_messages)
 void
 storage_create_segment(int32 topic, int32 partition, int64 from, int64 to)
 {
+	StaticAssertStmt(PACK_TUPLE_MAX <= MaxHeapTupleSize,
+					 "rows are packed to fit a page of 8 kB");
+
 	/* a row that fits a page stays in it: see packing.c */
 	extension_execute(SPI_OK_UTILITY,
 					  "CREATE TABLE pgtopic.t%d_p%d_s" INT64_FORMAT

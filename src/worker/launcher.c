@@ -28,6 +28,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "shmem/databases.h"
 #include "worker/workers.h"
 
@@ -168,11 +169,14 @@ pgtopic_launcher_main(Datum arg)
 {
 	List	   *seen = NIL;
 	TimestampTz looked_at = 0;
+	uint32		wait_event = compat_wait_event("PgtopicLauncherMain");
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	(void) set_config_option("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET,
+							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
 	launcher_attach();
 
 	for (;;)
@@ -194,7 +198,7 @@ pgtopic_launcher_main(Datum arg)
 
 		worker_doing(NULL);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 LAUNCHER_NAPTIME_MS, PG_WAIT_EXTENSION);
+						 LAUNCHER_NAPTIME_MS, wait_event);
 		ResetLatch(MyLatch);
 	}
 }

@@ -27,6 +27,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "base/settings.h"
 #include "catalog/extension.h"
 #include "catalog/topics.h"
@@ -259,6 +260,7 @@ pgtopic_maintenance_main(Datum arg)
 	TimestampTz retained = 0;
 	MemoryContext context;
 	char		name[NAMEDATALEN];
+	uint32		wait_event = compat_wait_event("PgtopicMaintenanceMain");
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -272,6 +274,8 @@ pgtopic_maintenance_main(Datum arg)
 		proc_exit(0);
 	}
 	worker_note_success();
+	(void) set_config_option("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET,
+							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_SUSET,
 							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
 	/* whatever a lock keeps it from, it tries again later */
@@ -324,7 +328,7 @@ pgtopic_maintenance_main(Datum arg)
 		if (!succeeded)
 			timeout = Max(timeout, RETRY_MS);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 timeout, PG_WAIT_EXTENSION);
+						 timeout, wait_event);
 		ResetLatch(MyLatch);
 	}
 }
