@@ -531,11 +531,11 @@ CREATE FUNCTION pgtopic.partition_states(
 COMMENT ON FUNCTION pgtopic.partition_states(int) IS 'offsets of the partitions of a topic, for the status views';
 
 CREATE FUNCTION pgtopic.segments(
-    topic_id int,
-    OUT partition int, OUT segment regclass, OUT from_offset bigint, OUT to_offset bigint
+    topic_id int, partition int,
+    OUT segment regclass, OUT from_offset bigint, OUT to_offset bigint
 ) RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'pgtopic_segments' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 30;
-COMMENT ON FUNCTION pgtopic.segments(int) IS 'segments of a topic, for the status views';
+    AS 'MODULE_PATHNAME', 'pgtopic_segments' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 3;
+COMMENT ON FUNCTION pgtopic.segments(int, int) IS 'segments of a partition, for the status views';
 
 CREATE FUNCTION pgtopic.segment_content(
     topic_id int, partition int, segment regclass,
@@ -544,12 +544,13 @@ CREATE FUNCTION pgtopic.segment_content(
     AS 'MODULE_PATHNAME', 'pgtopic_segment_content' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION pgtopic.segment_content(int, int, regclass) IS 'what is in a segment, for the status views';
 
-CREATE FUNCTION pgtopic.positions(
+CREATE FUNCTION pgtopic.group_states(
     topic_id int,
-    OUT consumer_group text, OUT partition int, OUT committed_offset bigint, OUT committed_at timestamptz
+    OUT consumer_group text, OUT partition int, OUT committed_offset bigint,
+    OUT log_start_offset bigint, OUT log_end_offset bigint, OUT committed_at timestamptz
 ) RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'pgtopic_positions' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
-COMMENT ON FUNCTION pgtopic.positions(int) IS 'positions of the consumer groups of a topic, for the status views';
+    AS 'MODULE_PATHNAME', 'pgtopic_group_states' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION pgtopic.group_states(int) IS 'positions of the consumer groups of a topic, for the status views';
 
 CREATE FUNCTION pgtopic.worker_reports(
     OUT worker text, OUT pid int, OUT state text, OUT doing text,
@@ -569,7 +570,8 @@ CREATE VIEW @extschema@.topic_status WITH (security_barrier) AS
         FROM pgtopic.partition_states(t.id) p) m
     CROSS JOIN LATERAL (
         SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(g.segment))::bigint AS size_bytes
-        FROM pgtopic.segments(t.id) g) s
+        FROM pg_catalog.generate_series(0, t.partitions - 1) n
+        CROSS JOIN LATERAL pgtopic.segments(t.id, n) g) s
     WHERE pgtopic.can_use(t.id);
 COMMENT ON VIEW @extschema@.topic_status IS 'topics, their options and sizes';
 COMMENT ON COLUMN @extschema@.topic_status.messages IS 'offsets between the log start and the high watermark; rolled-back messages count';
@@ -583,11 +585,10 @@ CREATE VIEW @extschema@.partition_status WITH (security_barrier) AS
     FROM pgtopic.topic t
     CROSS JOIN LATERAL pgtopic.partition_states(t.id) s
     JOIN pgtopic.partition p ON p.topic_id = t.id AND p.partition = s.partition
-    LEFT JOIN LATERAL (
-        SELECT a.partition, pg_catalog.count(*)::int AS segments,
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.count(*)::int AS segments,
                pg_catalog.sum(pg_catalog.pg_total_relation_size(a.segment))::bigint AS size_bytes
-        FROM pgtopic.segments(t.id) a
-        GROUP BY a.partition) g ON g.partition = s.partition
+        FROM pgtopic.segments(t.id, s.partition) a) g
     WHERE pgtopic.can_use(t.id);
 COMMENT ON VIEW @extschema@.partition_status IS 'partitions: where they are and how far they have come';
 COMMENT ON COLUMN @extschema@.partition_status.leader IS 'the broker that takes messages';
@@ -599,11 +600,12 @@ COMMENT ON COLUMN @extschema@.partition_status.blocking_pid IS 'the session whos
 COMMENT ON COLUMN @extschema@.partition_status.blocking_since IS 'when that transaction began';
 
 CREATE VIEW @extschema@.segment_status WITH (security_barrier) AS
-    SELECT t.id::@extschema@.topic AS topic, s.partition, s.segment, s.from_offset, s.to_offset,
+    SELECT t.id::@extschema@.topic AS topic, n AS partition, s.segment, s.from_offset, s.to_offset,
            c.messages, pg_catalog.pg_total_relation_size(s.segment) AS size_bytes, c.max_timestamp
     FROM pgtopic.topic t
-    CROSS JOIN LATERAL pgtopic.segments(t.id) s
-    CROSS JOIN LATERAL pgtopic.segment_content(t.id, s.partition, s.segment) c
+    CROSS JOIN LATERAL pg_catalog.generate_series(0, t.partitions - 1) n
+    CROSS JOIN LATERAL pgtopic.segments(t.id, n) s
+    CROSS JOIN LATERAL pgtopic.segment_content(t.id, n, s.segment) c
     WHERE pgtopic.can_use(t.id);
 COMMENT ON VIEW @extschema@.segment_status IS 'segments: the tables that hold the messages of a partition';
 COMMENT ON COLUMN @extschema@.segment_status.from_offset IS 'the segment holds the batches whose last offset is at least this';
@@ -612,16 +614,12 @@ COMMENT ON COLUMN @extschema@.segment_status.messages IS 'offsets from the first
 COMMENT ON COLUMN @extschema@.segment_status.max_timestamp IS 'timestamp of the last batch';
 
 CREATE VIEW @extschema@.consumer_group_status WITH (security_barrier) AS
-    SELECT g.consumer_group, t.id::@extschema@.topic AS topic, s.partition,
-           o.committed_offset, s.log_end_offset,
-           s.log_end_offset - GREATEST(o.committed_offset, s.log_start_offset) AS lag,
-           o.committed_at
+    SELECT g.consumer_group, t.id::@extschema@.topic AS topic, g.partition,
+           g.committed_offset, g.log_end_offset,
+           g.log_end_offset - GREATEST(g.committed_offset, g.log_start_offset) AS lag,
+           g.committed_at
     FROM pgtopic.topic t
-    CROSS JOIN LATERAL (
-        SELECT DISTINCT a.consumer_group FROM pgtopic.positions(t.id) a) g
-    CROSS JOIN LATERAL pgtopic.partition_states(t.id) s
-    LEFT JOIN LATERAL pgtopic.positions(t.id) o
-        ON o.consumer_group = g.consumer_group AND o.partition = s.partition
+    CROSS JOIN LATERAL pgtopic.group_states(t.id) g
     WHERE pgtopic.can_use(t.id);
 COMMENT ON VIEW @extschema@.consumer_group_status IS 'consumer groups: where they are, and what they still have to read';
 COMMENT ON COLUMN @extschema@.consumer_group_status.committed_offset IS 'the next offset that the group reads; NULL if it has not begun';

@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/hsearch.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -33,7 +34,7 @@ PG_FUNCTION_INFO_V1(pgtopic_can_use);
 PG_FUNCTION_INFO_V1(pgtopic_partition_states);
 PG_FUNCTION_INFO_V1(pgtopic_segments);
 PG_FUNCTION_INFO_V1(pgtopic_segment_content);
-PG_FUNCTION_INFO_V1(pgtopic_positions);
+PG_FUNCTION_INFO_V1(pgtopic_group_states);
 PG_FUNCTION_INFO_V1(pgtopic_worker_reports);
 
 /* The topic, if it is there and the caller may see it; else NULL. */
@@ -87,30 +88,30 @@ pgtopic_partition_states(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-/* pgtopic.segments(topic_id) → (partition, segment, from_offset, to_offset) */
+/*
+ * pgtopic.segments(topic_id, partition) → (segment, from_offset, to_offset)
+ */
 Datum
 pgtopic_segments(PG_FUNCTION_ARGS)
 {
 	Topic	   *topic = visible_topic(PG_GETARG_INT32(0));
+	int32		number = PG_GETARG_INT32(1);
+	LogPartition *partition;
 
 	InitMaterializedSRF(fcinfo, 0);
-	for (int p = 0; topic && p < topic->partitions_count; p++)
+	if (topic == NULL || number < 0 || number >= topic->partitions_count)
+		PG_RETURN_NULL();
+	partition = &topic->partitions[number];
+	segments_load(partition);
+	for (int i = 0; i < partition->segments_count; i++)
 	{
-		LogPartition *partition = &topic->partitions[p];
+		Datum		values[3];
+		bool		nulls[3] = {false};
 
-		CHECK_FOR_INTERRUPTS();
-		segments_load(partition);
-		for (int i = 0; i < partition->segments_count; i++)
-		{
-			Datum		values[4];
-			bool		nulls[4] = {false};
-
-			values[0] = Int32GetDatum(p);
-			values[1] = ObjectIdGetDatum(partition->segments[i].relid);
-			values[2] = Int64GetDatum(partition->segments[i].from);
-			values[3] = Int64GetDatum(partition->segments[i].to);
-			result_row(fcinfo, values, nulls);
-		}
+		values[0] = ObjectIdGetDatum(partition->segments[i].relid);
+		values[1] = Int64GetDatum(partition->segments[i].from);
+		values[2] = Int64GetDatum(partition->segments[i].to);
+		result_row(fcinfo, values, nulls);
 	}
 	PG_RETURN_NULL();
 }
@@ -156,35 +157,101 @@ pgtopic_segment_content(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
 
-/* Returns a position as a row of pgtopic.positions(). */
-static void
-sink_position(void *arg, int32 partition, Datum group, int64 offset, TimestampTz at)
+/* Where a group is in one partition. */
+typedef struct GroupPosition
 {
-	Datum		values[4];
-	bool		nulls[4] = {false};
+	bool		known;
+	int64		offset;
+	TimestampTz committed_at;
+} GroupPosition;
 
-	values[0] = group;
-	values[1] = Int32GetDatum(partition);
-	values[2] = Int64GetDatum(offset);
-	values[3] = TimestampTzGetDatum(at);
-	result_row((FunctionCallInfo) arg, values, nulls);
+typedef struct GroupEntry
+{
+	char		name[GROUP_NAME_MAX + 1];	/* hash key, must be first */
+	GroupPosition *positions;	/* one for each partition */
+} GroupEntry;
+
+typedef struct GroupCollection
+{
+	HTAB	   *groups;
+	int			partitions_count;
+} GroupCollection;
+
+static void
+collect_position(void *arg, int32 partition, Datum group, int64 offset, TimestampTz at)
+{
+	GroupCollection *collection = arg;
+	char	   *name = TextDatumGetCString(group);
+	GroupEntry *entry;
+	bool		found;
+
+	entry = hash_search(collection->groups, name, HASH_ENTER, &found);
+	if (!found)
+		entry->positions = palloc0(collection->partitions_count * sizeof(GroupPosition));
+	entry->positions[partition].known = true;
+	entry->positions[partition].offset = offset;
+	entry->positions[partition].committed_at = at;
+	pfree(name);
 }
 
 /*
- * pgtopic.positions(topic_id) → (consumer_group, partition, committed_offset,
- * committed_at)
+ * pgtopic.group_states(topic_id) → (consumer_group, partition, committed_offset,
+ * log_start_offset, log_end_offset, committed_at): each group of a topic, in
+ * each of its partitions.
  */
 Datum
-pgtopic_positions(PG_FUNCTION_ARGS)
+pgtopic_group_states(PG_FUNCTION_ARGS)
 {
 	Topic	   *topic = visible_topic(PG_GETARG_INT32(0));
+	GroupCollection collection;
+	HASHCTL		info;
+	HASH_SEQ_STATUS status;
+	GroupEntry *entry;
+	int64	   *starts;
+	int64	   *ends;
 
 	InitMaterializedSRF(fcinfo, 0);
-	for (int p = 0; topic && p < topic->partitions_count; p++)
+	if (topic == NULL)
+		PG_RETURN_NULL();
+
+	info.keysize = sizeof(entry->name);
+	info.entrysize = sizeof(GroupEntry);
+	info.hcxt = CurrentMemoryContext;
+	collection.groups = hash_create("pgtopic groups", 16, &info,
+									HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+	collection.partitions_count = topic->partitions_count;
+	starts = palloc(topic->partitions_count * sizeof(int64));
+	ends = palloc(topic->partitions_count * sizeof(int64));
+	for (int p = 0; p < topic->partitions_count; p++)
 	{
+		SlotState	state;
+
 		CHECK_FOR_INTERRUPTS();
-		positions_each(&topic->partitions[p], sink_position, fcinfo);
+		partition_state(&topic->partitions[p], &state);
+		starts[p] = partition_log_start(&topic->partitions[p]);
+		ends[p] = state.next_offset;
+		positions_each(&topic->partitions[p], collect_position, &collection);
 	}
+
+	hash_seq_init(&status, collection.groups);
+	while ((entry = hash_seq_search(&status)) != NULL)
+	{
+		for (int p = 0; p < topic->partitions_count; p++)
+		{
+			Datum		values[6];
+			bool		nulls[6] = {false};
+
+			values[0] = CStringGetTextDatum(entry->name);
+			values[1] = Int32GetDatum(p);
+			values[2] = Int64GetDatum(entry->positions[p].offset);
+			values[3] = Int64GetDatum(starts[p]);
+			values[4] = Int64GetDatum(ends[p]);
+			values[5] = TimestampTzGetDatum(entry->positions[p].committed_at);
+			nulls[2] = nulls[5] = !entry->positions[p].known;
+			result_row(fcinfo, values, nulls);
+		}
+	}
+	hash_destroy(collection.groups);
 	PG_RETURN_NULL();
 }
 

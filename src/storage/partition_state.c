@@ -39,15 +39,17 @@ read_row(LogPartition *partition)
 /*
  * The next offset, from the tables.  Offsets that were handed out and left no
  * trace in the index (their transaction failed before it wrote, or vacuum has
- * been there) may come back: nobody has read anything there.  But a group that
- * was told to continue after them would then miss what comes in their place;
- * hence the positions count too.
+ * been there) may come back: nobody has read anything there.  But somebody may
+ * have been told that they are settled, and would miss what comes in their
+ * place: a standby's reader by the stored watermark, a group that was sent to
+ * the end of the log by its position.  Hence both count too.
  */
 static int64
 stored_next_offset(LogPartition *partition, const PartitionRow *row)
 {
 	int64		next = Max(batches_end(partition), row->log_start);
 
+	next = Max(next, row->high_watermark);
 	return Max(next, positions_max(partition));
 }
 
