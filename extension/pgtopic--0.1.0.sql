@@ -522,13 +522,13 @@ CREATE FUNCTION pgtopic.can_use(topic_id int) RETURNS boolean
     AS 'MODULE_PATHNAME', 'pgtopic_can_use' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION pgtopic.can_use(int) IS 'whether the current user may use a topic';
 
-CREATE FUNCTION pgtopic.partition_states(
-    topic_id int,
-    OUT partition int, OUT log_start_offset bigint, OUT high_watermark bigint,
+CREATE FUNCTION pgtopic.partition_state(
+    topic_id int, partition int,
+    OUT log_start_offset bigint, OUT high_watermark bigint,
     OUT log_end_offset bigint, OUT blocking_pid int, OUT blocking_since timestamptz
-) RETURNS SETOF record
-    AS 'MODULE_PATHNAME', 'pgtopic_partition_states' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
-COMMENT ON FUNCTION pgtopic.partition_states(int) IS 'offsets of the partitions of a topic, for the status views';
+) RETURNS record
+    AS 'MODULE_PATHNAME', 'pgtopic_partition_state' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgtopic.partition_state(int, int) IS 'offsets of a partition, for the status views';
 
 CREATE FUNCTION pgtopic.segments(
     topic_id int, partition int,
@@ -567,7 +567,8 @@ CREATE VIEW @extschema@.topic_status WITH (security_barrier) AS
     FROM pgtopic.topic t
     CROSS JOIN LATERAL (
         SELECT pg_catalog.sum(p.high_watermark - p.log_start_offset)::bigint AS messages
-        FROM pgtopic.partition_states(t.id) p) m
+        FROM pg_catalog.generate_series(0, t.partitions - 1) n
+        CROSS JOIN LATERAL pgtopic.partition_state(t.id, n) p) m
     CROSS JOIN LATERAL (
         SELECT pg_catalog.sum(pg_catalog.pg_total_relation_size(g.segment))::bigint AS size_bytes
         FROM pg_catalog.generate_series(0, t.partitions - 1) n
@@ -583,12 +584,12 @@ CREATE VIEW @extschema@.partition_status WITH (security_barrier) AS
            s.log_start_offset, s.high_watermark, s.log_end_offset,
            g.segments, g.size_bytes, s.blocking_pid, s.blocking_since
     FROM pgtopic.topic t
-    CROSS JOIN LATERAL pgtopic.partition_states(t.id) s
-    JOIN pgtopic.partition p ON p.topic_id = t.id AND p.partition = s.partition
+    JOIN pgtopic.partition p ON p.topic_id = t.id
+    CROSS JOIN LATERAL pgtopic.partition_state(t.id, p.partition) s
     CROSS JOIN LATERAL (
         SELECT pg_catalog.count(*)::int AS segments,
                pg_catalog.sum(pg_catalog.pg_total_relation_size(a.segment))::bigint AS size_bytes
-        FROM pgtopic.segments(t.id, s.partition) a) g
+        FROM pgtopic.segments(t.id, p.partition) a) g
     WHERE pgtopic.can_use(t.id);
 COMMENT ON VIEW @extschema@.partition_status IS 'partitions: where they are and how far they have come';
 COMMENT ON COLUMN @extschema@.partition_status.leader IS 'the broker that takes messages';

@@ -31,7 +31,7 @@
 #include "storage/segments.h"
 
 PG_FUNCTION_INFO_V1(pgtopic_can_use);
-PG_FUNCTION_INFO_V1(pgtopic_partition_states);
+PG_FUNCTION_INFO_V1(pgtopic_partition_state);
 PG_FUNCTION_INFO_V1(pgtopic_segments);
 PG_FUNCTION_INFO_V1(pgtopic_segment_content);
 PG_FUNCTION_INFO_V1(pgtopic_group_states);
@@ -48,44 +48,56 @@ visible_topic(int32 id)
 	return topic;
 }
 
+static LogPartition *
+visible_partition(int32 id, int32 number)
+{
+	Topic	   *topic = visible_topic(id);
+
+	if (topic == NULL || number < 0 || number >= topic->partitions_count)
+		return NULL;
+	return &topic->partitions[number];
+}
+
 Datum
 pgtopic_can_use(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(visible_topic(PG_GETARG_INT32(0)) != NULL);
 }
 
+/* Returns one row, from a function with OUT parameters. */
+static Datum
+one_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
+{
+	TupleDesc	desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
 /*
- * pgtopic.partition_states(topic_id) → (partition, log_start_offset,
- * high_watermark, log_end_offset, blocking_pid, blocking_since)
+ * pgtopic.partition_state(topic_id, partition) → OUT log_start_offset,
+ * OUT high_watermark, OUT log_end_offset, OUT blocking_pid, OUT blocking_since
  */
 Datum
-pgtopic_partition_states(PG_FUNCTION_ARGS)
+pgtopic_partition_state(PG_FUNCTION_ARGS)
 {
-	Topic	   *topic = visible_topic(PG_GETARG_INT32(0));
+	LogPartition *partition = visible_partition(PG_GETARG_INT32(0), PG_GETARG_INT32(1));
+	PartitionRow row;
+	SlotState	state;
+	Datum		values[5];
+	bool		nulls[5] = {false};
 
-	InitMaterializedSRF(fcinfo, 0);
-	for (int p = 0; topic && p < topic->partitions_count; p++)
-	{
-		LogPartition *partition = &topic->partitions[p];
-		PartitionRow row;
-		SlotState	state;
-		Datum		values[6];
-		bool		nulls[6] = {false};
-
-		CHECK_FOR_INTERRUPTS();
-		if (!partition_row_read(partition, &row))
-			continue;
-		partition_state_settled(partition, &state);
-		values[0] = Int32GetDatum(p);
-		values[1] = Int64GetDatum(row.log_start);
-		values[2] = Int64GetDatum(state.high_watermark);
-		values[3] = Int64GetDatum(state.next_offset);
-		values[4] = Int32GetDatum(state.blocking_pid);
-		values[5] = TimestampTzGetDatum(state.blocking_since);
-		nulls[4] = nulls[5] = state.blocking_pid == 0;
-		result_row(fcinfo, values, nulls);
-	}
-	PG_RETURN_NULL();
+	if (partition == NULL || !partition_row_read(partition, &row))
+		PG_RETURN_NULL();
+	partition_state_settled(partition, &state);
+	values[0] = Int64GetDatum(row.log_start);
+	values[1] = Int64GetDatum(state.high_watermark);
+	values[2] = Int64GetDatum(state.next_offset);
+	values[3] = Int32GetDatum(state.blocking_pid);
+	values[4] = TimestampTzGetDatum(state.blocking_since);
+	nulls[3] = nulls[4] = state.blocking_pid == 0;
+	PG_RETURN_DATUM(one_row(fcinfo, values, nulls));
 }
 
 /*
@@ -94,14 +106,11 @@ pgtopic_partition_states(PG_FUNCTION_ARGS)
 Datum
 pgtopic_segments(PG_FUNCTION_ARGS)
 {
-	Topic	   *topic = visible_topic(PG_GETARG_INT32(0));
-	int32		number = PG_GETARG_INT32(1);
-	LogPartition *partition;
+	LogPartition *partition = visible_partition(PG_GETARG_INT32(0), PG_GETARG_INT32(1));
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (topic == NULL || number < 0 || number >= topic->partitions_count)
+	if (partition == NULL)
 		PG_RETURN_NULL();
-	partition = &topic->partitions[number];
 	segments_load(partition);
 	for (int i = 0; i < partition->segments_count; i++)
 	{
@@ -123,8 +132,7 @@ pgtopic_segments(PG_FUNCTION_ARGS)
 Datum
 pgtopic_segment_content(PG_FUNCTION_ARGS)
 {
-	Topic	   *topic = visible_topic(PG_GETARG_INT32(0));
-	int32		number = PG_GETARG_INT32(1);
+	LogPartition *partition = visible_partition(PG_GETARG_INT32(0), PG_GETARG_INT32(1));
 	Oid			segment = PG_GETARG_OID(2);
 	RecordBatch first;
 	RecordBatch last;
@@ -132,18 +140,17 @@ pgtopic_segment_content(PG_FUNCTION_ARGS)
 	bool		known = false;
 	Datum		values[2] = {Int64GetDatum(0), (Datum) 0};
 	bool		nulls[2] = {false, true};
-	TupleDesc	desc;
 
-	if (topic == NULL || number < 0 || number >= topic->partitions_count)
+	if (partition == NULL)
 		PG_RETURN_NULL();
-	segments_load(&topic->partitions[number]);
-	for (int i = 0; i < topic->partitions[number].segments_count; i++)
-		known |= topic->partitions[number].segments[i].relid == segment;
-	if (!known || !partition_row_read(&topic->partitions[number], &row))
+	segments_load(partition);
+	for (int i = 0; i < partition->segments_count; i++)
+		known |= partition->segments[i].relid == segment;
+	if (!known || !partition_row_read(partition, &row))
 		PG_RETURN_NULL();
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (segment_bounds(&topic->partitions[number], segment, &first, &last) &&
+	if (segment_bounds(partition, segment, &first, &last) &&
 		last.last_offset >= row.log_start)
 	{
 		values[0] = Int64GetDatum(last.last_offset + 1 - Max(first.base_offset, row.log_start));
@@ -151,10 +158,7 @@ pgtopic_segment_content(PG_FUNCTION_ARGS)
 		nulls[1] = false;
 	}
 	PopActiveSnapshot();
-
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+	PG_RETURN_DATUM(one_row(fcinfo, values, nulls));
 }
 
 /* Where a group is in one partition. */
