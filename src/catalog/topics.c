@@ -313,8 +313,20 @@ topic_find(int32 id)
 Topic *
 topic_get(int32 id)
 {
-	Topic	   *topic = topic_find(id);
+	Topic	   *topic;
+	char		name[NAMEDATALEN] = "";
 
+	/* what it was called, if it turns out to have been dropped */
+	if (topics_by_id != NULL)
+	{
+		topic = hash_search(topics_by_id, &id, HASH_FIND, NULL);
+		if (topic != NULL)
+			strlcpy(name, topic->name, NAMEDATALEN);
+	}
+
+	topic = topic_find(id);
+	if (topic == NULL && name[0] != '\0')
+		topic_error_unknown(name);
 	if (topic == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -7,11 +7,14 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
@@ -20,6 +23,7 @@
 #include "partitioning/partdesc.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -216,8 +220,8 @@ storage_create_segment(int32 topic, int32 partition, int64 from, int64 to)
 void
 storage_drop_topic(int32 topic)
 {
-	/* the positions go with it: see storage_adopt() */
-	extension_execute(SPI_OK_UTILITY, "DROP TABLE pgtopic.t%d", topic);
+	extension_execute(SPI_OK_UTILITY, "DROP TABLE pgtopic.t%d, pgtopic.t%d_offsets",
+					  topic, topic);
 }
 
 bool
@@ -239,6 +243,35 @@ storage_try_drop_segment(LogPartition *partition, const Segment *segment)
 	return true;
 }
 
+/* Makes one object go with another one, unless it does already. */
+static void
+depend_on(const ObjectAddress *object, const ObjectAddress *owner)
+{
+	Relation	relation = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&keys[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(object->classId));
+	ScanKeyInit(&keys[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(object->objectId));
+	scan = systable_beginscan(relation, DependDependerIndexId, true, NULL, 2, keys);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+
+		found = form->refclassid == owner->classId && form->refobjid == owner->objectId &&
+			form->deptype == DEPENDENCY_AUTO;
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+
+	if (!found)
+		recordDependencyOn(object, owner, DEPENDENCY_AUTO);
+}
+
 void
 storage_adopt(int32 topic)
 {
@@ -254,6 +287,6 @@ storage_adopt(int32 topic)
 					 get_extension_oid("pgtopic", false));
 	ObjectAddressSet(root_address, RelationRelationId, root);
 	ObjectAddressSet(positions_address, RelationRelationId, positions);
-	recordDependencyOn(&root_address, &extension_address, DEPENDENCY_AUTO);
-	recordDependencyOn(&positions_address, &root_address, DEPENDENCY_AUTO);
+	depend_on(&root_address, &extension_address);
+	depend_on(&positions_address, &root_address);
 }

@@ -58,7 +58,10 @@ extern bool storage_try_drop_segment(LogPartition *partition, const Segment *seg
 
 /*
  * Ties the tables of a topic to the extension, so that DROP EXTENSION takes
- * them along without asking.  Does nothing where they are missing.
+ * them along without asking.  Does nothing where they are missing, or tied
+ * already.  Dumps do not contain these ties, and pg_upgrade loses them: what
+ * restores rows of pgtopic.topic (its trigger), and the worker when it starts,
+ * see to it too.
  */
 extern void storage_adopt(int32 topic);
 

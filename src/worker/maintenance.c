@@ -220,6 +220,21 @@ watermarks_checkpoint(void)
 	}
 }
 
+/* See storage_adopt(). */
+static void
+adopt_storage(void)
+{
+	int			count;
+	int32	   *topics = worker_topics(&count);
+	MemoryContext context = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	for (int i = 0; i < count; i++)
+		storage_adopt(topics[i]);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
 static bool retention_incomplete;
 
 static void
@@ -286,6 +301,8 @@ pgtopic_maintenance_main(Datum arg)
 
 	context = AllocSetContextCreate(TopMemoryContext, "pgtopic maintenance",
 									ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+	(void) run_task("adopting storage", adopt_storage);
 	for (;;)
 	{
 		bool		succeeded;
