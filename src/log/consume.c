@@ -16,7 +16,6 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-#include "catalog/extension.h"
 #include "log/consume.h"
 #include "shmem/slots.h"
 #include "storage/partition_state.h"
@@ -129,7 +128,6 @@ log_consume(int32 topic_id, const char *group, int64 max, Deadline deadline,
 {
 	MemoryContext look;
 
-	extension_require_writable("consume()");
 	group_check_name(group);
 
 	look = AllocSetContextCreate(CurrentMemoryContext, "pgtopic look",

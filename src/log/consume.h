@@ -20,7 +20,8 @@ extern void group_check_name(const char *group);
 
 /*
  * Takes the next messages of one partition for a group, and moves its position.
- * Waits if there are none.  Returns their number.
+ * Waits if there are none.  Returns their number.  The caller has seen to it
+ * that the transaction can write (extension_require_writable()).
  */
 extern int64 log_consume(int32 topic, const char *group, int64 max,
 						 Deadline deadline, MessageSink sink, void *arg);

@@ -22,7 +22,6 @@
 #include "base/compat.h"
 #include "base/murmur2.h"
 #include "base/packing.h"
-#include "catalog/extension.h"
 #include "log/produce.h"
 #include "storage/batches.h"
 #include "storage/partition_state.h"
@@ -416,7 +415,6 @@ produce_messages(Topic *topic, MessageSet *messages, int32 partition, ProducedRa
 	int			start = 0;
 	int			ranges_count = 0;
 
-	extension_require_writable("produce()");
 	topic_check_use(topic);
 	check_headers(messages);
 	check_timestamps(messages);

@@ -50,8 +50,8 @@ typedef struct ProducedRange
  * Fills ranges, in the order of the partitions, and returns how many there are;
  * there is room for one for each partition and no more than there are messages.
  *
- * Checks everything before anything is written.  Runs in the current
- * transaction, which must be one that can write.
+ * Checks everything before anything is written.  The caller has seen to it that
+ * the transaction can write (extension_require_writable()).
  */
 extern int	produce_messages(Topic *topic, MessageSet *messages, int32 partition,
 							 ProducedRange *ranges);

@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "catalog/extension.h"
 #include "catalog/topics.h"
 #include "log/produce.h"
 #include "sql/args.h"
@@ -42,8 +43,8 @@ arg_partition(FunctionCallInfo fcinfo, int arg, Topic *topic)
 static Datum
 produce_one(FunctionCallInfo fcinfo, PayloadKind kind)
 {
-	Topic	   *topic = topic_get(arg_topic(fcinfo, 0));
-	int32		partition = arg_partition(fcinfo, 4, topic);
+	Topic	   *topic;
+	int32		partition;
 	MessageSet	messages;
 	Datum		payloads[3];
 	bool		nulls[3];
@@ -52,6 +53,9 @@ produce_one(FunctionCallInfo fcinfo, PayloadKind kind)
 	Datum		values[2];
 	bool		result_nulls[2] = {false, false};
 
+	extension_require_writable("produce()");
+	topic = topic_get(arg_topic(fcinfo, 0));
+	partition = arg_partition(fcinfo, 4, topic);
 	for (int i = 0; i < 3; i++)
 	{
 		nulls[i] = PG_ARGISNULL(i + 1);
@@ -152,13 +156,16 @@ arg_array(FunctionCallInfo fcinfo, int arg, const char *name, int expected,
 static Datum
 produce_many(FunctionCallInfo fcinfo, PayloadKind kind)
 {
-	Topic	   *topic = topic_get(arg_topic(fcinfo, 0));
-	int32		partition = arg_partition(fcinfo, 4, topic);
+	Topic	   *topic;
+	int32		partition;
 	MessageSet	messages;
 	ProducedRange *ranges;
 	bool	   *timestamp_nulls;
 	int			count;
 
+	extension_require_writable("produce_batch()");
+	topic = topic_get(arg_topic(fcinfo, 0));
+	partition = arg_partition(fcinfo, 4, topic);
 	memset(&messages, 0, sizeof(messages));
 	arg_not_null(fcinfo, 1, "values");
 	messages.kind = kind;

@@ -16,6 +16,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "catalog/extension.h"
 #include "catalog/topics.h"
 #include "log/consume.h"
 #include "log/read.h"
@@ -101,6 +102,7 @@ consume(FunctionCallInfo fcinfo, bool text)
 	int64		max = arg_max_messages(fcinfo, 2);
 	Deadline	deadline = arg_max_wait(fcinfo, 3);
 
+	extension_require_writable(text ? "consume()" : "consume_bytes()");
 	if (text)
 		check_readable_as_text(topic, "consume_bytes");
 	InitMaterializedSRF(fcinfo, 0);
@@ -141,6 +143,7 @@ pgtopic_wait_for_messages(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
 				 errmsg("wait_for_messages() cannot be called inside a transaction block or a function"),
 				 errhint("Inside a transaction, use the argument max_wait of consume().")));
+	extension_require_preload();
 	PreventCommandDuringRecovery("wait_for_messages()");
 	group_check_name(group);
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
