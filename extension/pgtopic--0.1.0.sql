@@ -468,7 +468,7 @@ CREATE FUNCTION @extschema@.offsets_at(topic @extschema@.topic, "timestamp" time
     RETURNS TABLE (partition int, log_offset bigint)
     AS 'MODULE_PATHNAME', 'pgtopic_offsets_at' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
 COMMENT ON FUNCTION @extschema@.offsets_at(@extschema@.topic, timestamptz)
-    IS 'the first offset of each partition at or after a time';
+    IS 'the first offset of each partition at or after a time; the high watermark where there is none';
 
 ----------------------------------------------------------------------
 -- Consumer groups

@@ -33,9 +33,9 @@ topic_name_problem(const char *name)
 	return NULL;
 }
 
-/* Reads a non-negative int32 written in digits alone, to the end of the text. */
+/* Reads a number up to max written in digits alone, to the end of the text. */
 static bool
-digits_to_int32(const char *text, int32 *result)
+digits_to_uint32(const char *text, uint32 max, uint32 *result)
 {
 	int64		value = 0;
 
@@ -46,10 +46,10 @@ digits_to_int32(const char *text, int32 *result)
 		if (*text < '0' || *text > '9')
 			return false;
 		value = value * 10 + (*text - '0');
-		if (value > 0x7fffffff)
+		if (value > (int64) max)
 			return false;
 	}
-	*result = (int32) value;
+	*result = (uint32) value;
 	return true;
 }
 
@@ -57,16 +57,18 @@ int
 topic_partition_split(const char *text, int32 *partition)
 {
 	const char *hyphen = strrchr(text, '-');
+	uint32		number;
 
 	if (hyphen == NULL || hyphen == text)
 		return -1;
-	if (!digits_to_int32(hyphen + 1, partition))
+	if (!digits_to_uint32(hyphen + 1, PG_INT32_MAX, &number))
 		return -1;
+	*partition = (int32) number;
 	return (int) (hyphen - text);
 }
 
 bool
-topic_id_text(const char *text, int32 *id)
+topic_id_text(const char *text, uint32 *id)
 {
-	return text[0] == '#' && digits_to_int32(text + 1, id);
+	return text[0] == '#' && digits_to_uint32(text + 1, PG_UINT32_MAX, id);
 }

@@ -29,8 +29,9 @@ extern int	topic_partition_split(const char *text, int32 *partition);
 
 /*
  * Reads "#17", the text form of a topic that does not exist any more.  Returns
- * false if the text is not of that form.
+ * false if the text is not of that form.  Ids are written without a sign, like
+ * OIDs, so that any four bytes can be written and read.
  */
-extern bool topic_id_text(const char *text, int32 *id);
+extern bool topic_id_text(const char *text, uint32 *id);
 
 #endif							/* PGTOPIC_NAME_H */

@@ -11,6 +11,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
 #include "commands/comment.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -301,11 +302,8 @@ topic_find(int32 id)
 
 	topic = hash_search(topics_by_id, &id, HASH_ENTER, &found);
 	if (!found)
-	{
 		/* all but the key, which hash_search() has set */
 		memset((char *) topic + sizeof(int32), 0, sizeof(Topic) - sizeof(int32));
-		topic->consume_next = -1;
-	}
 	topic_fill(topic, values);
 	return topic;
 }
@@ -509,6 +507,24 @@ topic_invalidate(int32 id)
 	root = extension_relation(name);
 	if (OidIsValid(root))
 		CacheInvalidateRelcacheByRelid(root);
+}
+
+/*
+ * The plan cache drops everything when a row of pg_namespace changes
+ * (InitPlanCache() in plancache.c), so we say that ours did.
+ */
+void
+topic_invalidate_plans(void)
+{
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(extension_schema()));
+	Relation	relation;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	relation = table_open(NamespaceRelationId, AccessShareLock);
+	CacheInvalidateHeapTuple(relation, tuple, NULL);
+	table_close(relation, AccessShareLock);
+	ReleaseSysCache(tuple);
 }
 
 Oid

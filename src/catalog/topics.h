@@ -56,7 +56,6 @@ typedef struct Topic
 	int64		segment_messages;
 	int32		max_message_bytes;
 	ValueFormat format;
-	int			consume_next;	/* where consume() looks first */
 	MemoryContext context;		/* of all the above that is allocated */
 } Topic;
 
@@ -79,6 +78,13 @@ extern LogPartition *topic_partition_get(Topic *topic, int32 number);
 
 /* Has all backends look at the catalog again when this transaction commits. */
 extern void topic_invalidate(int32 id);
+
+/*
+ * Has all sessions plan their statements anew when this transaction commits.  A
+ * literal of type topic is an id in a plan; after the topic has been dropped and
+ * made again, its name means another one.
+ */
+extern void topic_invalidate_plans(void);
 
 /* What the catalog says of a partition now; false if it is not there. */
 typedef struct PartitionRow

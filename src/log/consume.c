@@ -12,8 +12,10 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "common/pg_prng.h"
 #include "miscadmin.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 
 #include "log/consume.h"
@@ -93,6 +95,45 @@ consume_partition(LogPartition *partition, const char *group, int64 max, bool pe
 }
 
 /*
+ * Which partition a group's next call begins with, in this session.  The group
+ * is known by a hash of its name: two that share one only share their turns.
+ */
+typedef struct Turn
+{
+	struct
+	{
+		int32		topic;
+		uint32		group;
+	}			key;			/* hash key, must be first */
+	uint32		next;
+} Turn;
+
+static Turn *
+turn_of(const Topic *topic, const char *group)
+{
+	static HTAB *turns = NULL;
+	Turn		wanted;
+	Turn	   *turn;
+	bool		found;
+
+	if (turns == NULL)
+	{
+		HASHCTL		info;
+
+		info.keysize = sizeof(wanted.key);
+		info.entrysize = sizeof(Turn);
+		turns = hash_create("pgtopic turns", 16, &info, HASH_ELEM | HASH_BLOBS);
+	}
+	wanted.key.topic = topic->id;
+	wanted.key.group = hash_bytes((const unsigned char *) group, (int) strlen(group));
+	turn = hash_search(turns, &wanted.key, HASH_ENTER, &found);
+	/* sessions start at random, or those of a pool would all meet in one partition */
+	if (!found)
+		turn->next = pg_prng_uint32(&pg_global_prng_state);
+	return turn;
+}
+
+/*
  * Tries the partitions one after the other, beginning where the last call left
  * off, so that a busy partition cannot keep the others waiting.
  */
@@ -101,13 +142,11 @@ consume_any(Topic *topic, const char *group, int64 max, bool peek,
 			MessageSink sink, void *arg)
 {
 	int			count = topic->partitions_count;
-
-	if (topic->consume_next < 0)
-		topic->consume_next = (int) (pg_prng_uint32(&pg_global_prng_state) & 0x7fffffff);
+	Turn	   *turn = turn_of(topic, group);
 
 	for (int i = 0; i < count; i++)
 	{
-		int			number = (topic->consume_next + i) % count;
+		int			number = (int) ((turn->next + (uint32) i) % (uint32) count);
 		int64		messages;
 
 		CHECK_FOR_INTERRUPTS();
@@ -115,7 +154,7 @@ consume_any(Topic *topic, const char *group, int64 max, bool peek,
 		if (messages > 0)
 		{
 			if (!peek)
-				topic->consume_next = (number + 1) % count;
+				turn->next = (uint32) number + 1;
 			return messages;
 		}
 	}

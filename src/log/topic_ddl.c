@@ -37,7 +37,7 @@ check_range(const char *option, int64 value, int64 min, int64 max)
 }
 
 static void
-check_retention(const Interval *retention)
+check_retention(const Interval *retention, const char *forever)
 {
 	Interval	zero = {0};
 
@@ -49,7 +49,7 @@ check_retention(const Interval *retention)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("retention must be longer than zero"),
-				 errhint("NULL keeps messages for ever.")));
+				 errhint("%s keeps messages for ever.", forever)));
 }
 
 static void
@@ -62,7 +62,7 @@ check_options(const TopicOptions *options)
 				 errmsg("replication factor %d is not possible with 1 broker",
 						options->replication_factor),
 				 errdetail("A partition has at least one and at most as many replicas as there are brokers.")));
-	check_retention(options->retention);
+	check_retention(options->retention, "NULL");
 	if (options->has_retention_bytes)
 		check_range("retention_bytes", options->retention_bytes, 0, PG_INT64_MAX);
 	check_range("segment_messages", options->segment_messages,
@@ -228,7 +228,7 @@ option_sql(const char *option, const char *value)
 														  CStringGetDatum(value),
 														  ObjectIdGetDatum(InvalidOid),
 														  Int32GetDatum(-1)));
-		check_retention(retention);
+		check_retention(retention, "'forever'");
 		return interval_literal(retention);
 	}
 	else

@@ -96,19 +96,37 @@ pgtopic_delete_messages(PG_FUNCTION_ARGS)
 										  arg_int64(fcinfo, 2, "before_offset")));
 }
 
-/* Reads a position; what is none of the words and numbers is a timestamp. */
-static Seek
-arg_seek(FunctionCallInfo fcinfo, int arg, const char *name, TimestampTz *timestamp)
+static void
+seek_context(void *arg)
 {
-	char	   *text = arg_cstring(fcinfo, arg, name);
-	Seek		seek = seek_parse(text);
+	errcontext("%s", (const char *) arg);
+}
+
+/*
+ * Reads a position; what is none of the words and numbers is a timestamp.
+ * allowed says in an error's context what the argument can be.
+ */
+static Seek
+arg_seek(FunctionCallInfo fcinfo, int arg, const char *name, char *allowed,
+		 TimestampTz *timestamp)
+{
+	char	   *string = arg_cstring(fcinfo, arg, name);
+	Seek		seek = seek_parse(string);
+	ErrorContextCallback callback;
 
 	*timestamp = 0;
-	if (seek.kind == SEEK_OTHER)
-		*timestamp = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-															 CStringGetDatum(text),
-															 ObjectIdGetDatum(InvalidOid),
-															 Int32GetDatum(-1)));
+	if (seek.kind != SEEK_OTHER)
+		return seek;
+
+	callback.callback = seek_context;
+	callback.arg = allowed;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	*timestamp = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+														 CStringGetDatum(string),
+														 ObjectIdGetDatum(InvalidOid),
+														 Int32GetDatum(-1)));
+	error_context_stack = callback.previous;
 	return seek;
 }
 
@@ -119,7 +137,8 @@ pgtopic_create_consumer_group(PG_FUNCTION_ARGS)
 	char	   *group = arg_cstring(fcinfo, 0, "consumer_group");
 	Topic	   *topic = topic_get(arg_topic(fcinfo, 1));
 	TimestampTz timestamp;
-	Seek		seek = arg_seek(fcinfo, 2, "start_at", &timestamp);
+	Seek		seek = arg_seek(fcinfo, 2, "start_at",
+								  "start_at is 'earliest', 'latest' or a timestamp", &timestamp);
 
 	if (seek.kind == SEEK_OFFSET || seek.kind == SEEK_RELATIVE)
 		ereport(ERROR,
@@ -149,7 +168,8 @@ pgtopic_reset_offsets(PG_FUNCTION_ARGS)
 	char	   *group = arg_cstring(fcinfo, 0, "consumer_group");
 	Topic	   *topic = topic_get(arg_topic(fcinfo, 1));
 	TimestampTz timestamp;
-	Seek		seek = arg_seek(fcinfo, 2, "to_position", &timestamp);
+	Seek		seek = arg_seek(fcinfo, 2, "to_position",
+								  "to_position is 'earliest', 'latest', an offset, '+n', '-n' or a timestamp", &timestamp);
 	int			count = topic->partitions_count;
 	ResetOffset *results = palloc(count * sizeof(ResetOffset));
 	bool		dry_run;
@@ -279,6 +299,8 @@ pgtopic_topic_changed(PG_FUNCTION_ARGS)
 									RelationGetDescr(trigger->tg_relation), &isnull));
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 		storage_adopt(id);
+	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+		topic_invalidate_plans();
 	topic_invalidate(id);
 	return PointerGetDatum(NULL);
 }
@@ -305,10 +327,10 @@ pgtopic_storage_dropped(PG_FUNCTION_ARGS)
 	SPI_connect();
 	extension_execute(SPI_OK_SELECT,
 					  "WITH gone AS ("
-					  "SELECT pg_catalog.substr(object_name, 2)::pg_catalog.int4 AS id"
+					  "SELECT pg_catalog.substr(object_name, 2)::pg_catalog.int8 AS id"
 					  " FROM pg_catalog.pg_event_trigger_dropped_objects()"
 					  " WHERE object_type = 'table' AND schema_name = '" CATALOG_SCHEMA "'"
-					  " AND object_name ~ '^t[0-9]{1,9}$'"
+					  " AND object_name ~ '^t[0-9]{1,10}$'"
 					  "), topics AS ("
 					  "DELETE FROM pgtopic.topic t USING gone WHERE t.id = gone.id"
 					  "), partitions AS ("

@@ -59,10 +59,11 @@ PG_FUNCTION_INFO_V1(pgtopic_topic_partition_hash_extended);
 static int32
 topic_from_name(const char *name)
 {
+	uint32		number;
 	int32		id;
 
-	if (topic_id_text(name, &id))
-		return id;
+	if (topic_id_text(name, &number))
+		return (int32) number;
 	id = topic_id_by_name(name);
 	if (id == 0)
 		topic_error_unknown(name);
@@ -74,7 +75,7 @@ topic_to_name(int32 id)
 {
 	char	   *name = topic_name_by_id(id);
 
-	return name ? name : psprintf("#%d", id);
+	return name ? name : psprintf("#%u", (uint32) id);
 }
 
 Datum

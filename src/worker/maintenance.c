@@ -40,12 +40,9 @@
 /* After a failure, and when somebody was in the way of retention. */
 #define RETRY_MS	1000
 
-/*
- * Runs a task; false if it failed.  The error is cleaned up after, as in
- * PostgreSQL's own background processes, and the worker goes on.
- */
-static bool
-run_task(const char *doing, void (*run) (void))
+/* The error is cleaned up after as in PostgreSQL's own background processes. */
+bool
+worker_run_task(const char *doing, void (*run) (void *), void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	bool		succeeded = true;
@@ -53,7 +50,7 @@ run_task(const char *doing, void (*run) (void))
 	worker_doing(doing);
 	PG_TRY();
 	{
-		run();
+		run(arg);
 	}
 	PG_CATCH();
 	{
@@ -150,21 +147,35 @@ make_segment(const SlotReport *report)
 	return !enough;
 }
 
-void
-segments_make_wanted(void)
+/* Makes what one partition needs. */
+static void
+make_segments(void *arg)
+{
+	while (make_segment(arg))
+		;
+}
+
+/* Makes the segments that are wanted; false if it could not make all. */
+static bool
+make_wanted_segments(void)
 {
 	int			position = 0;
 	SlotReport	report;
+	bool		succeeded = true;
 
 	while (slots_next(&position, &report))
 	{
-		while (report.wants_segments && make_segment(&report))
-			;
+		if (report.wants_segments)
+			succeeded &= worker_run_task(psprintf("making segments of topic %d, partition %d",
+												  report.topic, report.partition),
+										 make_segments, &report);
 	}
+	return succeeded;
 }
 
-void
-watermarks_checkpoint(void)
+/* Stores the watermarks that have moved since they were stored last. */
+static void
+store_watermarks(void *arg)
 {
 	int			position = 0;
 	SlotReport	report;
@@ -222,7 +233,7 @@ watermarks_checkpoint(void)
 
 /* See storage_adopt(). */
 static void
-adopt_storage(void)
+adopt_storage(void *arg)
 {
 	int			count;
 	int32	   *topics = worker_topics(&count);
@@ -235,12 +246,12 @@ adopt_storage(void)
 	MemoryContextSwitchTo(context);
 }
 
-static bool retention_incomplete;
-
 static void
-run_retention(void)
+remove_expired(void *arg)
 {
-	retention_incomplete = retention_run();
+	bool	   *incomplete = arg;
+
+	*incomplete = retention_run();
 }
 
 /* Whether this database (still) has the extension; *name is set if so. */
@@ -273,6 +284,7 @@ pgtopic_maintenance_main(Datum arg)
 {
 	TimestampTz checkpointed = 0;
 	TimestampTz retained = 0;
+	bool		incomplete = false;
 	MemoryContext context;
 	char		name[NAMEDATALEN];
 	uint32		wait_event = compat_wait_event("PgtopicMaintenanceMain");
@@ -302,7 +314,7 @@ pgtopic_maintenance_main(Datum arg)
 	context = AllocSetContextCreate(TopMemoryContext, "pgtopic maintenance",
 									ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
-	(void) run_task("adopting storage", adopt_storage);
+	(void) worker_run_task("adopting storage", adopt_storage, NULL);
 	for (;;)
 	{
 		bool		succeeded;
@@ -324,20 +336,17 @@ pgtopic_maintenance_main(Datum arg)
 			proc_exit(0);
 		}
 
-		succeeded = run_task("making segments", segments_make_wanted);
+		succeeded = make_wanted_segments();
 		if (is_due(&checkpointed, pgtopic_checkpoint_interval))
-			succeeded &= run_task("storing high watermarks", watermarks_checkpoint);
+			succeeded &= worker_run_task("storing high watermarks", store_watermarks, NULL);
 		if (worker_take_retention_request() ||
-			is_due(&retained, retention_incomplete ?
+			is_due(&retained, incomplete ?
 				   Min(RETRY_MS, pgtopic_retention_check_interval) :
 				   pgtopic_retention_check_interval))
 		{
 			retained = GetCurrentTimestamp();
-			if (!run_task("removing expired messages", run_retention))
-			{
-				retention_incomplete = true;
-				succeeded = false;
-			}
+			incomplete = true;
+			succeeded &= worker_run_task("removing expired messages", remove_expired, &incomplete);
 		}
 
 		worker_doing(NULL);

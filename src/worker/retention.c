@@ -43,6 +43,7 @@ typedef struct Retention
 	int64		bytes;
 } Retention;
 
+/* There is no time before 4713 BC; what is kept that long is kept for ever. */
 static Retention
 read_retention(int32 topic)
 {
@@ -54,7 +55,8 @@ read_retention(int32 topic)
 
 	SPI_connect();
 	extension_execute(SPI_OK_SELECT,
-					  "SELECT pg_catalog.now() - retention, retention_bytes"
+					  "SELECT CASE WHEN retention < '6000 years' THEN pg_catalog.now() - retention END,"
+					  " retention_bytes"
 					  " FROM pgtopic.topic WHERE id = %d", topic);
 	if (SPI_processed == 1)
 	{
@@ -270,6 +272,36 @@ delete_rows(int32 topic, int32 number)
 	end(context);
 }
 
+/* What is to be done for one topic, as a task of the worker. */
+typedef struct TopicTask
+{
+	int32		topic;
+	bool		incomplete;
+} TopicTask;
+
+static void
+run_topic(void *arg)
+{
+	TopicTask  *task = arg;
+	MemoryContext context = CurrentMemoryContext;
+	Topic	   *topic;
+	int			partitions;
+
+	StartTransactionCommand();
+	topic = topic_find(task->topic);
+	partitions = topic ? topic->partitions_count : 0;
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+
+	for (int p = 0; p < partitions; p++)
+	{
+		expire(task->topic, p);
+		while (drop_one_segment(task->topic, p, &task->incomplete))
+			;
+		delete_rows(task->topic, p);
+	}
+}
+
 bool
 retention_run(void)
 {
@@ -279,23 +311,12 @@ retention_run(void)
 
 	for (int i = 0; i < count; i++)
 	{
-		MemoryContext context = CurrentMemoryContext;
-		Topic	   *topic;
-		int			partitions;
+		TopicTask	task = {topics[i], false};
 
-		StartTransactionCommand();
-		topic = topic_find(topics[i]);
-		partitions = topic ? topic->partitions_count : 0;
-		CommitTransactionCommand();
-		MemoryContextSwitchTo(context);
-
-		for (int p = 0; p < partitions; p++)
-		{
-			expire(topics[i], p);
-			while (drop_one_segment(topics[i], p, &incomplete))
-				;
-			delete_rows(topics[i], p);
-		}
+		/* each on its own: the others' messages expire all the same */
+		if (!worker_run_task(psprintf("removing expired messages of topic %d", topics[i]),
+							 run_topic, &task) || task.incomplete)
+			incomplete = true;
 	}
 	pfree(topics);
 	return incomplete;

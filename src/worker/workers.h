@@ -27,13 +27,14 @@ extern PGDLLEXPORT void pgtopic_maintenance_main(Datum arg);
  */
 extern void database_commands_hook_install(void);
 
-/* --- what the maintenance worker does; each begins its own transactions --- */
+/* --- what the maintenance worker does; tasks begin their own transactions --- */
 
-/* Makes the segments that are wanted. */
-extern void segments_make_wanted(void);
-
-/* Stores the watermarks that have moved since they were stored last. */
-extern void watermarks_checkpoint(void);
+/*
+ * Runs a task; false if it failed.  The failure is logged with what the worker
+ * was doing and noted for worker_status, the transaction is rolled back, and the
+ * worker goes on.
+ */
+extern bool worker_run_task(const char *doing, void (*run) (void *), void *arg);
 
 /*
  * Removes what has expired and what has been deleted, in all topics.  Returns

@@ -38,9 +38,9 @@ split_length(const char *text)
 static int64
 id_of(const char *text)
 {
-	int32		id = -99;
+	uint32		id = 99;
 
-	return topic_id_text(text, &id) ? id : -1;
+	return topic_id_text(text, &id) ? (int64) id : -1;
 }
 
 static void
@@ -156,7 +156,9 @@ test_ids(void)
 	CHECK_INT(id_of("#7"), 7);
 	CHECK_INT(id_of("#0"), 0);
 	CHECK_INT(id_of("#2147483647"), PG_INT32_MAX);
-	CHECK_INT(id_of("#2147483648"), -1);
+	CHECK_INT(id_of("#2147483648"), INT64CONST(2147483648));
+	CHECK_INT(id_of("#4294967295"), PG_UINT32_MAX);
+	CHECK_INT(id_of("#4294967296"), -1);
 	CHECK_INT(id_of("#4294967303"), -1);
 	CHECK_INT(id_of("#18446744073709551623"), -1);
 	CHECK_INT(id_of(""), -1);
