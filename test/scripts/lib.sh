@@ -127,7 +127,7 @@ copy_tree()
 {
 	(cd "$TOP" && tar -cf - --exclude='*.o' --exclude='*.so' --exclude='*.d' --exclude='*.bc' \
 		--exclude=.build-config \
-		$(ls -d Makefile extension src sql expected test 2>/dev/null)) | tar -C "$1" -xf - --no-same-owner
+		$(ls -d README.md Makefile extension src sql expected test 2>/dev/null)) | tar -C "$1" -xf - --no-same-owner
 }
 
 # Makes PGT_TMP, which only PGT_USER (and root) can enter: the server's sockets in it trust everybody.
