@@ -440,25 +440,49 @@ slots_next(int *position, SlotReport *report)
 	return false;
 }
 
+/* Empties a slot if it still belongs to whom it did; the directory is locked. */
+static void
+slot_forget_if(int number, const SlotKey *key)
+{
+	PartitionSlot *slot = &slots_array[number];
+	bool		forgotten = false;
+
+	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
+	if (key_equal(&slot->key, key) && slot->open.head == OPENLIST_NONE)
+	{
+		slot_give_away(slot);
+		slot->next_free = slots_control->free_slot;
+		slots_control->free_slot = number;
+		forgotten = true;
+	}
+	LWLockRelease(&slot->lock);
+	if (forgotten)
+		ConditionVariableBroadcast(&slot->moved);
+}
+
+void
+slot_forget(const SlotKey *key)
+{
+	DirectoryEntry *entry;
+
+	LWLockAcquire(&slots_control->directory_lock, LW_EXCLUSIVE);
+	entry = hash_search(directory, key, HASH_FIND, NULL);
+	if (entry != NULL)
+		slot_forget_if(entry->slot, key);
+	LWLockRelease(&slots_control->directory_lock);
+}
+
 void
 slots_forget_database(Oid database)
 {
 	LWLockAcquire(&slots_control->directory_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < pgtopic_max_partitions; i++)
 	{
-		PartitionSlot *slot = &slots_array[i];
+		/* keys are written under the directory lock */
+		SlotKey		key = slots_array[i].key;
 
-		if (slot->key.database != database)
-			continue;
-		/* nobody is connected to it any more, so nobody holds this for long */
-		LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
-		if (slot->key.database == database && slot->open.head == OPENLIST_NONE)
-		{
-			slot_give_away(slot);
-			slot->next_free = slots_control->free_slot;
-			slots_control->free_slot = i;
-		}
-		LWLockRelease(&slot->lock);
+		if (key.database == database)
+			slot_forget_if(i, &key);
 	}
 	LWLockRelease(&slots_control->directory_lock);
 }

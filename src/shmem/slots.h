@@ -133,7 +133,13 @@ extern void slot_set_checkpointed(const SlotKey *key, int64 watermark);
 /* Goes through the slots of this database; start with *position = 0. */
 extern bool slots_next(int *position, SlotReport *report);
 
-/* Gives away all slots of a database that is being dropped. */
+/*
+ * Takes the slot from a partition, if it has one and no append is open in it:
+ * the partition is gone, or will get another slot when it is used again.
+ */
+extern void slot_forget(const SlotKey *key);
+
+/* The same for all partitions of a database that has been dropped. */
 extern void slots_forget_database(Oid database);
 
 /*

@@ -11,12 +11,16 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
 #include "tcop/utility.h"
+#include "utils/syscache.h"
 
 #include "base/compat.h"
 #include "shmem/databases.h"
@@ -45,7 +49,7 @@ option_value(List *options, const char *name)
 static Oid
 database_of_command(Node *command)
 {
-	char	   *name = NULL;
+	const char *name = NULL;
 
 	switch (nodeTag(command))
 	{
@@ -53,7 +57,10 @@ database_of_command(Node *command)
 			name = ((DropdbStmt *) command)->dbname;
 			break;
 		case T_CreatedbStmt:
+			/* template1 is what createdb() copies if it is not told otherwise */
 			name = option_value(((CreatedbStmt *) command)->options, "template");
+			if (name == NULL)
+				name = "template1";
 			break;
 		case T_AlterDatabaseStmt:
 			if (option_value(((AlterDatabaseStmt *) command)->options, "tablespace"))
@@ -67,6 +74,38 @@ database_of_command(Node *command)
 			break;
 	}
 	return name ? get_database_oid(name, true) : InvalidOid;
+}
+
+/*
+ * Whether the user may do what the command does to the database, so far as we
+ * can tell before: who may not do it may not stop the worker either.
+ */
+static bool
+may_command(Node *command, Oid database)
+{
+	HeapTuple	tuple;
+	bool		allowed;
+
+	if (superuser())
+		return true;
+	if (!IsA(command, CreatedbStmt))
+		return compat_database_ownercheck(database, GetUserId());
+
+	/* createdb(): the attribute, and a template that is free or one's own */
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	allowed = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+	ReleaseSysCache(tuple);
+	if (!allowed || compat_database_ownercheck(database, GetUserId()))
+		return allowed;
+
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	allowed = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+	ReleaseSysCache(tuple);
+	return allowed;
 }
 
 /* Runs when the command ends by an error, or with the session. */
@@ -98,10 +137,7 @@ process_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 			break;
 	}
 
-	/* who may not do it anyway may not stop the worker either */
-	if (!OidIsValid(database) ||
-		(!compat_database_ownercheck(database, GetUserId()) &&
-		 nodeTag(statement->utilityStmt) != T_CreatedbStmt))
+	if (!OidIsValid(database) || !may_command(statement->utilityStmt, database))
 	{
 		next(statement, query, read_only_tree, context, params, environment,
 			 destination, completion);

@@ -80,7 +80,7 @@ read_databases(MemoryContext context)
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	StartTransactionCommand();
+	worker_begin_transaction();
 	(void) GetTransactionSnapshot();
 	relation = table_open(DatabaseRelationId, AccessShareLock);
 	scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);

@@ -40,6 +40,13 @@
 /* After a failure, and when somebody was in the way of retention. */
 #define RETRY_MS	1000
 
+void
+worker_begin_transaction(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+}
+
 /* The error is cleaned up after as in PostgreSQL's own background processes. */
 bool
 worker_run_task(const char *doing, void (*run) (void *), void *arg)
@@ -82,7 +89,7 @@ worker_topics(int *count)
 	MemoryContext context = CurrentMemoryContext;
 	int32	   *ids;
 
-	StartTransactionCommand();
+	worker_begin_transaction();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	extension_execute(SPI_OK_SELECT, "SELECT id FROM pgtopic.topic ORDER BY id");
@@ -103,6 +110,24 @@ worker_topics(int *count)
 }
 
 /*
+ * The partition that a slot belongs to.  If there is none, it has been dropped,
+ * or its creation rolled back or not yet committed; then the slot is given back,
+ * and NULL returned.  A topic of the same id may be another one by now, after
+ * the extension was dropped and made again.
+ */
+static LogPartition *
+partition_of_slot(const SlotReport *report)
+{
+	Topic	   *topic = topic_find(report->topic);
+
+	if (topic != NULL && report->partition < topic->partitions_count &&
+		topic->partitions[report->partition].relation == report->key.relation)
+		return &topic->partitions[report->partition];
+	slot_forget(&report->key);
+	return NULL;
+}
+
+/*
  * Makes one segment of a partition if it needs one, in a transaction of its own.
  * Returns true if it may need another.
  */
@@ -110,20 +135,19 @@ static bool
 make_segment(const SlotReport *report)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Topic	   *topic;
+	LogPartition *partition;
 	int64		end = 0;
 	int64		size = 0;
 	bool		enough = true;
 
 	CHECK_FOR_INTERRUPTS();
-	StartTransactionCommand();
+	worker_begin_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	topic = topic_find(report->topic);
-	/* if not: dropped, or not committed yet and none of our business */
-	if (topic != NULL && report->partition < topic->partitions_count)
+	partition = partition_of_slot(report);
+	if (partition != NULL)
 	{
-		end = segments_end(&topic->partitions[report->partition]);
-		size = topic->segment_messages;
+		end = segments_end(partition);
+		size = partition->topic->segment_messages;
 		enough = end >= slot_segments_wanted(&report->key) + SEGMENTS_AHEAD * size;
 		if (!enough)
 		{
@@ -195,11 +219,13 @@ store_watermarks(void *arg)
 			continue;
 		if (!started)
 		{
-			StartTransactionCommand();
+			worker_begin_transaction();
 			SPI_connect();
 			PushActiveSnapshot(GetTransactionSnapshot());
 			started = true;
 		}
+		if (partition_of_slot(&report) == NULL)
+			continue;
 		/* never wait for a transaction that deletes messages */
 		extension_execute(SPI_OK_UPDATE,
 						  "UPDATE pgtopic.partition SET high_watermark = " INT64_FORMAT
@@ -239,7 +265,7 @@ adopt_storage(void *arg)
 	int32	   *topics = worker_topics(&count);
 	MemoryContext context = CurrentMemoryContext;
 
-	StartTransactionCommand();
+	worker_begin_transaction();
 	for (int i = 0; i < count; i++)
 		storage_adopt(topics[i]);
 	CommitTransactionCommand();
@@ -260,7 +286,7 @@ has_extension(char *name)
 {
 	bool		exists;
 
-	StartTransactionCommand();
+	worker_begin_transaction();
 	exists = extension_exists();
 	if (exists && name)
 		strlcpy(name, get_database_name(MyDatabaseId), NAMEDATALEN);
@@ -349,6 +375,8 @@ pgtopic_maintenance_main(Datum arg)
 			succeeded &= worker_run_task("removing expired messages", remove_expired, &incomplete);
 		}
 
+		/* or autovacuum would not hear of the rows that were changed here */
+		pgstat_report_stat(true);
 		worker_doing(NULL);
 		timeout = Min(pgtopic_checkpoint_interval, pgtopic_retention_check_interval);
 		if (!succeeded)

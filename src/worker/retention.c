@@ -165,7 +165,7 @@ begin(int32 topic_id, int32 number, PartitionRow *row)
 	Topic	   *topic;
 
 	CHECK_FOR_INTERRUPTS();
-	StartTransactionCommand();
+	worker_begin_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	topic = topic_find(topic_id);
 	if (topic != NULL && number < topic->partitions_count &&
@@ -287,7 +287,7 @@ run_topic(void *arg)
 	Topic	   *topic;
 	int			partitions;
 
-	StartTransactionCommand();
+	worker_begin_transaction();
 	topic = topic_find(task->topic);
 	partitions = topic ? topic->partitions_count : 0;
 	CommitTransactionCommand();

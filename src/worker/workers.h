@@ -30,6 +30,12 @@ extern void database_commands_hook_install(void);
 /* --- what the maintenance worker does; tasks begin their own transactions --- */
 
 /*
+ * Begins a transaction of the launcher or a worker, which unlike a session's
+ * gets the time of now() from nobody else.
+ */
+extern void worker_begin_transaction(void);
+
+/*
  * Runs a task; false if it failed.  The failure is logged with what the worker
  * was doing and noted for worker_status, the transaction is rolled back, and the
  * worker goes on.
