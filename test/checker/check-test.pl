@@ -222,6 +222,8 @@ planted('the high watermark is stuck', [qw(watermark)], sub { s/^300 .*/300 fina
 planted('the log ends before its last message', [qw(watermark)], sub { s/^300 .*/300 final bounds t 0 0 6 6/m; });
 planted('a statement without an answer', [qw(stuck)], sub { s/\z/210 f1 stuck no answer to SELECT\n/; });
 planted('an internal error', [qw(unexpected-error)], sub { s/\z/210 f1 unexpected XX000 cache lookup failed\n/; });
+planted('an error of a worker', [qw(unexpected-error)], sub { },
+	"2026-01-01 00:00:00 UTC [1] pgtopic maintenance ERROR:  deadlock detected\n");
 planted('the server crashed by itself', [qw(server-crash)], sub { },
 	"LOG:  server process (PID 1) was terminated by signal 9: Killed\nLOG:  server process (PID 2) was terminated by signal 11: Segmentation fault\n");
 

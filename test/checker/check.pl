@@ -74,6 +74,7 @@ sub call
 my %on = (
 	begin => sub { txn($_[2])->{mode} = $_[3]; },
 	commit => sub { txn($_[2])->{commit} = $_[0]; },
+	restart => sub { $count{'restarts before the final read'}++; },
 	hold => sub { $count{'transactions held open'}++; },
 	ok => sub { @{ txn($_[2]) }{qw(state end)} = ('ok', $_[0]); },
 	fail => sub { txn($_[2])->{state} = 'fail'; txn($_[2])->{chosen} = 1 if $_[3]; },
@@ -474,6 +475,7 @@ if (defined $server_log)
 		anomaly('server-crash', $_)
 		  if /\b(PANIC|TRAP|stack smashing|stuck spinlock)\b/ || (/terminated by signal (\d+)/ && $1 != 9)
 			|| /could not (?:open|read|access).*pgtopic/;
+		anomaly('unexpected-error', $_) if /\bpgtopic (?:launcher|maintenance) .*\bERROR:/;
 	}
 }
 

@@ -1,6 +1,7 @@
 /*
  * final.c
- *		After everything else: the whole log and all effects, into the history.
+ *		After everything else, and one more crash: the whole log and all effects,
+ *		into the history.
  */
 #include "workload.h"
 
@@ -78,8 +79,9 @@ read_partition(Client *c, const char *topic, const char *partition, long long fr
 	return true;
 }
 
+/* The partitions with their bounds, or their messages. */
 static bool
-read_log(Client *c)
+read_partitions(Client *c, bool messages)
 {
 	Outcome		out;
 	PGresult   *res;
@@ -93,11 +95,13 @@ read_log(Client *c)
 		return false;
 	for (int i = 0; i < PQntuples(res) && done; i++)
 	{
-		record(c, "bounds", "%s\t%s\t%s\t%s\t%s", PQgetvalue(res, i, 0),
+		if (messages)
+			done = read_partition(c, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1),
+							  atoll(PQgetvalue(res, i, 2)));
+		else
+			record(c, "bounds", "%s\t%s\t%s\t%s\t%s", PQgetvalue(res, i, 0),
 			   PQgetvalue(res, i, 1), PQgetvalue(res, i, 2), PQgetvalue(res, i, 3),
 			   PQgetvalue(res, i, 4));
-		done = read_partition(c, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1),
-							  atoll(PQgetvalue(res, i, 2)));
 	}
 	done = done && PQntuples(res) > 0;
 	PQclear(res);
@@ -140,8 +144,11 @@ read_effects(Client *c)
 bool
 final_read(Client *c)
 {
-	bool		done = client_connect(c) && read_log(c) && read_effects(c);
+	bool		done = client_connect(c) && read_partitions(c, false);
 
+	if (done && c->opt->nemesis)
+		crash_server(c);
+	done = done && client_connect(c) && read_partitions(c, true) && read_effects(c);
 	if (done)
 		record(c, "complete", "-");
 	client_disconnect(c);

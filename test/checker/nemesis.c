@@ -270,6 +270,16 @@ do_fault(Client *c, Fault fault)
 		record(c, "healed", "-");
 }
 
+/* The last crash, when all is quiet. */
+void
+crash_server(Client *c)
+{
+	record(c, "restart", "immediate stop before the final read");
+	client_disconnect(c);
+	pg_ctl(c, "stop", "immediate");
+	start_server(c);
+}
+
 void
 run_nemesis(Client *c, double seconds)
 {

@@ -81,15 +81,25 @@ psql -Xq -f schema.sql >/dev/null || bail_out 'the schema cannot be made'
 echo "# $duration s with seed $seed"
 from=$(stat -c %s "$log" 2>/dev/null || echo 0)
 "$dir/workload" --dir "$dir/history" --datadir "$PGT_DATADIR" --bindir "$PGT_BINDIR" --logfile "$log" \
-	--duration "$duration" --seed "$seed" "${options[@]}"
+	--duration "$duration" --seed "$seed" "${options[@]}" 2>"$dir/workload.err"
 status=$?
 tail -c "+$((from + 1))" "$log" >"$dir/server.log"
 if [ $status = 0 ]; then
 	tap <<<"ok - the workload ran to its end"
 else
 	tap <<<"not ok - the workload ran to its end"
+	sed 's/^/# /' "$dir/workload.err"
 fi
 tap < <(perl check.pl "${check_options[@]}" --server-log "$dir/server.log" "$dir/history" 2>&1 || echo "# check.pl ended with status $?")
+# Storage is written without the executor: do its indexes agree with its tables?
+if [ -x "$PGT_BINDIR/pg_amcheck" ]; then
+	if amcheck=$(pg_amcheck --install-missing --heapallindexed --schema=pgtopic 2>&1); then
+		tap <<<"ok - tables and indexes of the log are sound"
+	else
+		tap <<<"not ok - tables and indexes of the log are sound"
+		echo "$amcheck" | head -n 20 | sed 's/^/# /'
+	fi
+fi
 echo "1..$tests"
 if [ $failed != 0 ]; then
 	echo "# run again with: test/checker/run.sh --duration $duration --seed $seed (KEEP=1 leaves the histories)"

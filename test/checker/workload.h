@@ -112,6 +112,7 @@ extern void run_consumer(Client *c, const char *group);
 extern void run_pipe(Client *c);
 extern void run_fetcher(Client *c, int number);
 extern void run_nemesis(Client *c, double seconds);
+extern void crash_server(Client *c);
 
 /* consumer.c, final.c */
 extern bool drain_group(Client *c, const char *group, const char *topic);
