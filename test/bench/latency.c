@@ -230,7 +230,7 @@ void
 bench_latency(const Settings *settings)
 {
 	PGconn	   *conn = db_connect("bench latency");
-	int			messages = settings->quick ? 400 : 700;
+	int			messages = settings->quick ? 300 : 700;
 	Run			runs[VARIANTS] = {0};
 
 	db_command(conn, "SELECT create_topic('bench_latency')");

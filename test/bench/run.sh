@@ -20,7 +20,7 @@ raw=$dir/raw
 PATH=$PGT_BINDIR:$PATH
 mkdir -p "$dir" || exit 1
 if [ "${BENCH_QUICK:-}" = 1 ]; then
-	rounds=${BENCH_ROUNDS:-} seconds=3
+	rounds=${BENCH_ROUNDS:-} seconds=2
 	rounds=${rounds:-3}
 else
 	rounds=${BENCH_ROUNDS:-} seconds=5
