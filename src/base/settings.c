@@ -26,7 +26,8 @@ settings_define(void)
 	DefineCustomIntVariable("pgtopic.max_partitions",
 							"Sets how many partitions of all databases can be in use at once.",
 							"Each takes a slot of shared memory (about 200 bytes). The slot of a partition "
-							"that no open transaction has written to is reused when slots run out.",
+							"that no open transaction has written to is reused when slots run out, "
+							"as soon as its watermark is stored (pgtopic.checkpoint_interval).",
 							&pgtopic_max_partitions,
 							16384, 8, 1000000,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);

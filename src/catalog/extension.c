@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "catalog/extension.h"
@@ -91,6 +92,13 @@ extension_owner_begin(ExtensionOwner *saved)
 	(void) set_config_option("search_path", "pg_catalog, pg_temp",
 							 PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
+	/* where the caller's own tables go is not for ours */
+	(void) set_config_option("default_tablespace", "",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("default_table_access_method", "heap",
+							 PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 }
 
 void
@@ -104,6 +112,7 @@ void
 extension_execute(int expected, const char *format,...)
 {
 	StringInfoData sql;
+	SPIPlanPtr	plan;
 	int			result;
 
 	initStringInfo(&sql);
@@ -120,7 +129,13 @@ extension_execute(int expected, const char *format,...)
 		enlargeStringInfo(&sql, needed);
 	}
 
-	result = SPI_execute(sql.data, false, 0);
+	plan = SPI_prepare(sql.data, 0, NULL);
+	if (plan == NULL)
+		elog(ERROR, "\"%s\" cannot be prepared: %s", sql.data,
+			 SPI_result_code_string(SPI_result));
+	result = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(), InvalidSnapshot,
+								  false, true, 0);
+	SPI_freeplan(plan);
 	if (result != expected)
 		elog(ERROR, "\"%s\" returned %s", sql.data, SPI_result_code_string(result));
 	pfree(sql.data);

@@ -34,7 +34,7 @@ extern Oid	extension_relation(const char *name);
 
 /*
  * Between the two, this backend acts as the owner of the extension, with
- * search_path = pg_catalog, pg_temp.  An error in between undoes it, as the
+ * search_path = pg_catalog, pg_temp and the server's defaults for new tables.  An error in between undoes it, as the
  * abort of the (sub)transaction restores both.  Use it for SQL on the catalog
  * and the storage alone, never around anything a user has written.
  */
@@ -51,6 +51,8 @@ extern void extension_owner_end(ExtensionOwner *saved);
 /*
  * Runs one SQL command within SPI_connect()ed code and checks that it did what
  * was expected of it: an SPI_OK_ code.  Everything in the command is qualified.
+ * It sees the catalog as it is now, in every isolation level: the maintenance
+ * worker's changes must not make a user's transaction fail.
  */
 extern void extension_execute(int expected, const char *format,...) pg_attribute_printf(2, 3);
 

@@ -14,6 +14,7 @@
 #include "catalog/pg_namespace.h"
 #include "commands/comment.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -63,6 +64,9 @@ static HTAB *topics_by_id = NULL;
 static HTAB *topics_by_name = NULL;
 static HTAB *topic_relations = NULL;
 
+/* Grows with each invalidation, of whatever relation. */
+static uint64 invalidations = 0;
+
 /*
  * Called for every relation whose relcache entry changes, so it only marks.
  * Segments that a partition's table got or lost do not change the topic.
@@ -73,6 +77,7 @@ relcache_callback(Datum arg, Oid relid)
 	HASH_SEQ_STATUS status;
 	Topic	   *topic;
 
+	invalidations++;
 	if (OidIsValid(relid))
 	{
 		RelationEntry *entry = hash_search(topic_relations, &relid, HASH_FIND, NULL);
@@ -202,6 +207,16 @@ forget_relations(Topic *topic)
 		hash_search(topic_relations, &topic->partitions[i].relation, HASH_REMOVE, NULL);
 }
 
+/*
+ * What a topic consisted of stays readable to the end of the transaction: a
+ * caller up the stack may still hold pointers to it.
+ */
+static void
+release_context(MemoryContext context)
+{
+	MemoryContextSetParent(context, TopTransactionContext);
+}
+
 /* Fills a topic from its catalog row. */
 static void
 topic_fill(Topic *topic, Datum *values)
@@ -249,7 +264,7 @@ topic_fill(Topic *topic, Datum *values)
 	if (topic->context)
 	{
 		forget_relations(topic);
-		MemoryContextDelete(topic->context);
+		release_context(topic->context);
 	}
 	note_relation(root, topic->id, -1);
 	for (int i = 0; i < count; i++)
@@ -262,24 +277,43 @@ topic_fill(Topic *topic, Datum *values)
 	topic->segment_messages = DatumGetInt64(values[TOPIC_SEGMENT_MESSAGES - 1]);
 	topic->max_message_bytes = DatumGetInt32(values[TOPIC_MAX_MESSAGE_BYTES - 1]);
 	topic->format = format_from_text(TextDatumGetCString(values[TOPIC_VALUE_FORMAT - 1]));
-	topic->valid = true;
 }
 
 static void
 topic_forget(Topic *topic)
 {
+	NameEntry  *entry = hash_search(topics_by_name, topic->name, HASH_FIND, NULL);
+
+	if (entry != NULL && entry->id == topic->id)
+		hash_search(topics_by_name, topic->name, HASH_REMOVE, NULL);
 	if (topic->context)
 	{
 		forget_relations(topic);
-		MemoryContextDelete(topic->context);
+		release_context(topic->context);
 	}
 	hash_search(topics_by_id, &topic->id, HASH_REMOVE, NULL);
+}
+
+/* Forgets topics that have been dropped and that nobody has asked for since. */
+static void
+forget_dropped(void)
+{
+	HASH_SEQ_STATUS status;
+	Topic	   *topic;
+
+	hash_seq_init(&status, topics_by_id);
+	while ((topic = hash_seq_search(&status)) != NULL)
+	{
+		if (!topic->valid && !SearchSysCacheExists1(RELOID, ObjectIdGetDatum(topic->root)))
+			topic_forget(topic);
+	}
 }
 
 Topic *
 topic_find(int32 id)
 {
 	Topic	   *topic;
+	uint64		before;
 	Datum		values[TOPIC_COLUMNS];
 	bool		nulls[TOPIC_COLUMNS];
 	bool		found;
@@ -293,6 +327,8 @@ topic_find(int32 id)
 	if (topic != NULL && topic->valid)
 		return topic;
 
+	/* what changes from here on is not in what we read: look again next time */
+	before = invalidations;
 	if (!read_row_by_id(id, values, nulls))
 	{
 		if (topic != NULL)
@@ -300,11 +336,14 @@ topic_find(int32 id)
 		return NULL;
 	}
 
+	if (topic == NULL)
+		forget_dropped();
 	topic = hash_search(topics_by_id, &id, HASH_ENTER, &found);
 	if (!found)
 		/* all but the key, which hash_search() has set */
 		memset((char *) topic + sizeof(int32), 0, sizeof(Topic) - sizeof(int32));
 	topic_fill(topic, values);
+	topic->valid = invalidations == before;
 	return topic;
 }
 
@@ -331,6 +370,24 @@ topic_get(int32 id)
 				 errmsg("topic with id %d does not exist", id),
 				 errdetail("It has been dropped.")));
 	return topic;
+}
+
+Topic *
+topic_lock(int32 id)
+{
+	for (;;)
+	{
+		Topic	   *topic = topic_get(id);
+		Oid			root = topic->root;
+
+		LockRelationOid(root, AccessShareLock);
+		/* if it was dropped while we waited, topic_get() says so */
+		if (topic->valid && topic->root == root)
+			return topic;
+		topic = topic_get(id);
+		if (topic->root == root)
+			return topic;
+	}
 }
 
 /*

@@ -3,10 +3,9 @@
  * topics.h
  *	  Topics as the catalog describes them, kept in a cache of the backend.
  *
- * A Topic that topic_get() returns is good until the next call of it, or of
- * anything that runs SQL.  It may have become stale meanwhile: whoever has
- * locked a table of the topic and wants to be sure that nothing has changed
- * before it got the lock looks at valid again.
+ * A Topic that topic_get() returns, and its partitions, can be read to the end of
+ * the transaction, but describe the topic only until the next call of it: whoever
+ * waits, or runs SQL, gets it anew.
  *
  * The cache is told of changes by relcache invalidations of the topic's root
  * table and of the partitions' tables: the trigger on pgtopic.topic sends the
@@ -64,6 +63,13 @@ extern Topic *topic_find(int32 id);
 
 /* The same, but an error (42704) if there is none. */
 extern Topic *topic_get(int32 id);
+
+/*
+ * The same, and locks the root table to the end of the transaction, so that
+ * drop_topic() waits for it there, before it has locked anything else: who holds
+ * a segment and wants another one must not meet it halfway.
+ */
+extern Topic *topic_lock(int32 id);
 
 /* The id of the topic with this name; 0 if there is none. */
 extern int32 topic_id_by_name(const char *name);

@@ -52,12 +52,20 @@ sink_nothing(void *arg, int32 partition, const LogMessage *message)
 {
 }
 
+/* What a look at the partitions may do. */
+typedef enum LookMode
+{
+	LOOK_PEEK,					/* leave no trace */
+	LOOK_CONSUME,				/* move the position over what was read */
+	LOOK_LAST					/* move it over rolled-back messages too */
+} LookMode;
+
 /*
  * Takes up to max messages of one partition, if it has any and nobody else is
- * consuming it.  With peek, only looks whether there is one.
+ * consuming it.
  */
 static int64
-consume_partition(LogPartition *partition, const char *group, int64 max, bool peek,
+consume_partition(LogPartition *partition, const char *group, int64 max, LookMode mode,
 				  MessageSink sink, void *arg)
 {
 	SlotState	state;
@@ -81,12 +89,14 @@ consume_partition(LogPartition *partition, const char *group, int64 max, bool pe
 
 	/*
 	 * The position moves over rolled-back messages too, so that a group that has
-	 * read all has no lag.
+	 * read all has no lag.  But who is about to sleep does not move it for these
+	 * alone, since that would keep the partition from others all the while.
 	 */
-	if (!peek && result.next_offset > offset)
+	if ((result.messages > 0 && mode != LOOK_PEEK) ||
+		(result.next_offset > offset && mode == LOOK_LAST))
 	{
+		(void) topic_lock(partition->topic->id);
 		position_write(partition, group, result.next_offset);
-		slots_wake_at_end(partition->topic->id, false);
 		slots_forbid_prepare("consume()");
 	}
 	else if (taken)
@@ -138,7 +148,7 @@ turn_of(const Topic *topic, const char *group)
  * off, so that a busy partition cannot keep the others waiting.
  */
 static int64
-consume_any(Topic *topic, const char *group, int64 max, bool peek,
+consume_any(Topic *topic, const char *group, int64 max, LookMode mode,
 			MessageSink sink, void *arg)
 {
 	int			count = topic->partitions_count;
@@ -150,10 +160,10 @@ consume_any(Topic *topic, const char *group, int64 max, bool peek,
 		int64		messages;
 
 		CHECK_FOR_INTERRUPTS();
-		messages = consume_partition(&topic->partitions[number], group, max, peek, sink, arg);
+		messages = consume_partition(&topic->partitions[number], group, max, mode, sink, arg);
 		if (messages > 0)
 		{
-			if (!peek)
+			if (mode != LOOK_PEEK)
 				turn->next = (uint32) number + 1;
 			return messages;
 		}
@@ -166,6 +176,7 @@ log_consume(int32 topic_id, const char *group, int64 max, Deadline deadline,
 			MessageSink sink, void *arg)
 {
 	MemoryContext look;
+	bool		last = deadline.none;
 
 	group_check_name(group);
 
@@ -187,16 +198,18 @@ log_consume(int32 topic_id, const char *group, int64 max, Deadline deadline,
 		 * back.
 		 */
 		ConditionVariablePrepareToSleep(topic_condition(topic_id));
-		messages = consume_any(topic, group, max, false, sink, arg);
+		messages = consume_any(topic, group, max, last ? LOOK_LAST : LOOK_CONSUME,
+							   sink, arg);
 
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(look);
-		if (messages > 0 || !wait_until(topic_condition(topic_id), deadline))
+		if (messages > 0 || last)
 		{
 			ConditionVariableCancelSleep();
 			MemoryContextDelete(look);
 			return messages;
 		}
+		last = !wait_until(topic_condition(topic_id), deadline);
 	}
 }
 
@@ -206,5 +219,5 @@ log_can_consume(int32 topic_id, const char *group)
 	Topic	   *topic = topic_get(topic_id);
 
 	topic_check_use(topic);
-	return consume_any(topic, group, 1, true, sink_nothing, NULL) > 0;
+	return consume_any(topic, group, 1, LOOK_PEEK, sink_nothing, NULL) > 0;
 }

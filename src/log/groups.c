@@ -17,12 +17,11 @@
 #include "storage/partition_state.h"
 #include "storage/positions.h"
 
-/* Moves a position and tells those who wait that it has moved. */
 static void
 move(LogPartition *partition, const char *group, int64 offset, const char *call)
 {
+	(void) topic_lock(partition->topic->id);
 	position_write(partition, group, offset);
-	slots_wake_at_end(partition->topic->id, false);
 	slots_forbid_prepare(call);
 }
 

@@ -78,6 +78,8 @@ jsonb_to_text(MessageSet *messages)
 		Jsonb	   *jsonb;
 		char	   *json;
 
+		if (i % 1024 == 0)
+			CHECK_FOR_INTERRUPTS();
 		if (messages->value_nulls[i])
 			continue;
 		jsonb = DatumGetJsonbP(messages->values[i]);
@@ -172,6 +174,8 @@ check_sizes(const Topic *topic, const MessageSet *messages)
 					 errdetail("Key, value and headers of a message together may have %d bytes.",
 							   topic->max_message_bytes),
 					 errhint("Use alter_topic() to increase max_message_bytes.")));
+		if (i % 1024 == 0)
+			CHECK_FOR_INTERRUPTS();
 	}
 }
 
@@ -281,6 +285,8 @@ sort_by_partition(const Topic *topic, MessageSet *messages, int *counts)
 	{
 		partitions[i] = partition_of(topic, messages, i);
 		counts[partitions[i]]++;
+		if (i % 1024 == 0)
+			CHECK_FOR_INTERRUPTS();
 	}
 	for (int p = 0; p < topic->partitions_count; p++)
 	{
@@ -415,7 +421,6 @@ produce_messages(Topic *topic, MessageSet *messages, int32 partition, ProducedRa
 	int			start = 0;
 	int			ranges_count = 0;
 
-	topic_check_use(topic);
 	check_headers(messages);
 	check_timestamps(messages);
 	check_formats(topic, messages);

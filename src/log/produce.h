@@ -51,7 +51,8 @@ typedef struct ProducedRange
  * there is room for one for each partition and no more than there are messages.
  *
  * Checks everything before anything is written.  The caller has seen to it that
- * the transaction can write (extension_require_writable()).
+ * the transaction can write (extension_require_writable()) and that the user may
+ * use the topic, and has locked it (topic_lock()).
  */
 extern int	produce_messages(Topic *topic, MessageSet *messages, int32 partition,
 							 ProducedRange *ranges);

@@ -104,7 +104,8 @@ select_int64(const char *sql)
 	bool		isnull;
 	Datum		datum;
 
-	if (SPI_execute(sql, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
+	extension_execute(SPI_OK_SELECT, "%s", sql);
+	if (SPI_processed != 1)
 		elog(ERROR, "\"%s\" did not return one row", sql);
 	datum = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	return isnull ? 0 : DatumGetInt64(datum);
@@ -283,6 +284,7 @@ topic_alter(int32 topic_id, const char *option, const char *value)
 					  quote_identifier(option), sql, topic_id);
 	SPI_finish();
 	extension_owner_end(&saved);
+	slots_forbid_prepare("alter_topic()");
 	/* the worker looks at retention anew */
 	database_wake_worker_at_commit(true);
 }
@@ -323,6 +325,7 @@ topic_add_partitions(int32 topic_id, int32 total)
 					  total, topic_id);
 	SPI_finish();
 	extension_owner_end(&saved);
+	slots_forbid_prepare("add_partitions()");
 
 	ereport(NOTICE,
 			(errmsg("keys of topic \"%s\" move to other partitions", name),
@@ -345,6 +348,7 @@ topic_drop(int32 topic_id)
 	storage_drop_topic(topic_id);
 	SPI_finish();
 	extension_owner_end(&saved);
+	slots_forbid_prepare("drop_topic()");
 	/* whoever waits for messages finds that the topic is gone */
 	slots_wake_at_end(topic_id, true);
 }
@@ -384,6 +388,7 @@ topic_delete_messages(int32 topic_id, int32 number, int64 before_offset)
 								  topic_id, number));
 	SPI_finish();
 	extension_owner_end(&saved);
+	slots_forbid_prepare("delete_messages()");
 	/* the worker removes what is before it */
 	database_wake_worker_at_commit(true);
 	return start;

@@ -32,7 +32,7 @@ typedef struct WorkerEntry
 {
 	Oid			database;		/* InvalidOid: an empty entry, or the launcher */
 	Latch	   *latch;			/* in shared memory; NULL: not running */
-	bool		suspended;
+	int			suspended;		/* by how many commands */
 	bool		forgotten;		/* the entry goes when the worker ends */
 	bool		retention;		/* asked for */
 	int			restart_delay;	/* ms; 0: none */
@@ -151,7 +151,8 @@ database_wake_worker_at_commit(bool retention)
 static void
 xact_callback(XactEvent event, void *arg)
 {
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
 		return;
 	if (wake_at_commit && event == XACT_EVENT_COMMIT)
 		database_wake_worker(MyDatabaseId, wake_for_retention);
@@ -345,6 +346,7 @@ void
 database_suspend(Oid database)
 {
 	static uint32 wait_event = 0;
+	bool		counted = false;
 
 	if (wait_event == 0)
 		wait_event = compat_wait_event("PgtopicWorkerEnd");
@@ -359,7 +361,9 @@ database_suspend(Oid database)
 		entry = entry_find(database);
 		if (entry != NULL)
 		{
-			entry->suspended = true;
+			if (!counted)
+				entry->suspended++;
+			counted = true;
 			pid = entry->report.pid;
 			/* under the lock, without which the pid may be another's by now */
 			if (pid != 0)
@@ -383,7 +387,8 @@ database_resume(Oid database)
 	entry = entry_find(database);
 	if (entry != NULL)
 	{
-		entry->suspended = false;
+		if (entry->suspended > 0)
+			entry->suspended--;
 		entry->restart_delay = 0;
 		entry->next_start = 0;
 		launcher = control->launcher.latch;

@@ -145,7 +145,6 @@ slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wake)
 {
 	PartitionSlot *slot;
 	int32		append;
-	SlotResult	result = SLOT_OK;
 
 	*wake = false;
 
@@ -201,7 +200,7 @@ slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wake)
 		*wake = true;
 	}
 	LWLockRelease(&slot->lock);
-	return result;
+	return SLOT_OK;
 }
 
 SlotResult
@@ -268,7 +267,7 @@ slot_find_victim(void)
 		slots_control->clock_hand = (number + 1) % pgtopic_max_partitions;
 		if (!LWLockConditionalAcquire(&slot->lock, LW_EXCLUSIVE))
 			continue;
-		if (slot->open.head != OPENLIST_NONE)
+		if (slot->open.head != OPENLIST_NONE || slot->high_watermark != slot->checkpointed)
 			LWLockRelease(&slot->lock);
 		else if (slot->recently_used)
 		{
@@ -298,7 +297,7 @@ slot_install_epoch(void)
 	return epoch;
 }
 
-bool
+SlotInstallResult
 slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 {
 	DirectoryEntry *entry;
@@ -312,24 +311,19 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 	{
 		ref->slot = entry->slot;
 		LWLockRelease(&slots_control->directory_lock);
-		return true;
+		return SLOT_INSTALLED;
 	}
 	if (slots_control->evictions != epoch)
 	{
 		LWLockRelease(&slots_control->directory_lock);
-		return false;
+		return SLOT_STALE;
 	}
 
 	number = slot_find_victim();
 	if (number < 0)
 	{
 		LWLockRelease(&slots_control->directory_lock);
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many partitions are in use"),
-				 errdetail("Open transactions have written to all of the %d partitions that there is shared memory for.",
-						   pgtopic_max_partitions),
-				 errhint("Increase pgtopic.max_partitions.")));
+		return SLOT_ALL_IN_USE;
 	}
 
 	slot = &slots_array[number];
@@ -353,7 +347,7 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 	entry->slot = number;
 	ref->slot = number;
 	LWLockRelease(&slots_control->directory_lock);
-	return true;
+	return SLOT_INSTALLED;
 }
 
 void
@@ -384,6 +378,18 @@ slot_segments_wanted(const SlotKey *key)
 	wanted = Max(slot->segments_wanted, slot->next_offset);
 	LWLockRelease(&slot->lock);
 	return wanted;
+}
+
+void
+slot_forget_wanted(const SlotKey *key)
+{
+	SlotRef		ref = {*key, -1};
+	PartitionSlot *slot = slot_lock(&ref, LW_EXCLUSIVE);
+
+	if (slot == NULL)
+		return;
+	slot->segments_wanted = 0;
+	LWLockRelease(&slot->lock);
 }
 
 int64

@@ -6,7 +6,8 @@
  *
  * A slot belongs to one partition, named by the table that stores it.  It is
  * made when the partition is first used, from what the tables hold, and may be
- * given to another partition while no transaction has an open append in it.
+ * given to another partition while no transaction has an open append in it and
+ * its watermark is stored in the catalog.
  *
  * What makes it right:
  *
@@ -19,6 +20,9 @@
  * (3) A slot with open appends is never given away, and a slot is filled from
  *	   the tables only if none was given away meanwhile.  So no stale next
  *	   offset can come into use.
+ * (4) A slot whose watermark is not stored is never given away, and the next
+ *	   slot of the partition begins at the stored watermark or after it.  So no
+ *	   offset comes back that anybody was told to be settled.
  *
  * Lock order: directory lock, then a slot's lock, then the pool's spinlock.
  * Nothing is read, allocated or raised while any of them is held, and nobody
@@ -111,20 +115,32 @@ extern SlotResult slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wa
 /* Reads the state.  Never SLOT_NO_SEGMENT. */
 extern SlotResult slot_state(SlotRef *ref, SlotState *state);
 
+typedef enum SlotInstallResult
+{
+	SLOT_INSTALLED,
+	SLOT_STALE,					/* a slot was given away since the epoch */
+	SLOT_ALL_IN_USE				/* perhaps free when watermarks are stored */
+} SlotInstallResult;
+
 /*
  * Fills a slot for a partition that has none: take the epoch, read the tables,
- * then install.  Returns false if a slot was given away in between: the tables
- * must be read again.  If somebody else was first, that slot stays and this
- * content is dropped.  Raises an error if every slot is in use.
+ * then install; if that says SLOT_STALE, all of it again.  If somebody else was
+ * first, that slot stays and this content is dropped.
  */
 extern uint64 slot_install_epoch(void);
-extern bool slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content);
+extern SlotInstallResult slot_install(SlotRef *ref, uint64 epoch,
+									  const SlotContent *content);
 
 /* Says that segments up to this offset exist now (are committed). */
 extern void slot_set_segments_end(const SlotKey *key, int64 end, int64 segment_messages);
 
 /* How far segments should reach: all offsets asked for so far.  0 if no slot. */
 extern int64 slot_segments_wanted(const SlotKey *key);
+
+/* Takes back what a producer asked for; others who wait ask again. */
+extern void slot_forget_wanted(const SlotKey *key);
+
+/* How far they reach.  0 if no slot. */
 extern int64 slot_segments_end(const SlotKey *key);
 
 /* Says that the catalog has this watermark. */

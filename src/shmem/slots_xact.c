@@ -38,6 +38,9 @@ static MyAppend *my_appends = NULL;
 static int	my_appends_count = 0;
 static int	my_appends_size = 0;
 
+/* For each slot, whether it is among them. */
+static bool *my_slots = NULL;
+
 static MyWake *my_wakes = NULL;
 static int	my_wakes_count = 0;
 static int	my_wakes_size = 0;
@@ -47,6 +50,9 @@ static const char *no_prepare_call = NULL;
 void
 slots_xact_prepare_append(void)
 {
+	if (my_slots == NULL)
+		my_slots = MemoryContextAllocZero(TopMemoryContext,
+										  pgtopic_max_partitions * sizeof(bool));
 	if (my_appends_count < my_appends_size)
 		return;
 	if (my_appends == NULL)
@@ -68,12 +74,7 @@ slots_xact_prepare_append(void)
 bool
 slots_xact_has_append(int slot)
 {
-	for (int i = my_appends_count - 1; i >= 0; i--)
-	{
-		if (my_appends[i].slot == slot)
-			return true;
-	}
-	return false;
+	return my_slots[slot];
 }
 
 void
@@ -82,6 +83,7 @@ slots_xact_add_append(int slot, int32 append)
 	my_appends[my_appends_count].slot = slot;
 	my_appends[my_appends_count].append = append;
 	my_appends_count++;
+	my_slots[slot] = true;
 }
 
 void
@@ -135,6 +137,7 @@ close_appends(void)
 		slot->high_watermark = watermark;
 		topic = slot->topic;
 		LWLockRelease(&slot->lock);
+		my_slots[my_appends[i].slot] = false;
 
 		SpinLockAcquire(&slots_control->pool_lock);
 		append->next = slots_control->free_append;

@@ -55,6 +55,8 @@ produce_one(FunctionCallInfo fcinfo, PayloadKind kind)
 
 	extension_require_writable("produce()");
 	topic = topic_get(arg_topic(fcinfo, 0));
+	topic_check_use(topic);
+	topic = topic_lock(topic->id);
 	partition = arg_partition(fcinfo, 4, topic);
 	for (int i = 0; i < 3; i++)
 	{
@@ -165,6 +167,8 @@ produce_many(FunctionCallInfo fcinfo, PayloadKind kind)
 
 	extension_require_writable("produce_batch()");
 	topic = topic_get(arg_topic(fcinfo, 0));
+	topic_check_use(topic);
+	topic = topic_lock(topic->id);
 	partition = arg_partition(fcinfo, 4, topic);
 	memset(&messages, 0, sizeof(messages));
 	arg_not_null(fcinfo, 1, "values");

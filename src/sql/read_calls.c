@@ -57,6 +57,7 @@ check_readable_as_text(int32 topic_id, const char *instead)
 {
 	Topic	   *topic = topic_get(topic_id);
 
+	topic_check_use(topic);
 	if (topic->format == FORMAT_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),

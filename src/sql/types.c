@@ -163,7 +163,7 @@ pgtopic_topic_hash_extended(PG_FUNCTION_ARGS)
 
 /*
  * A topic partition: the topic's id in the upper half, the partition in the
- * lower.  Both are not negative, so the order is that of (topic, partition).
+ * lower.  The order is that of (topic, partition).
  */
 #define TP_MAKE(topic, partition) \
 	(((int64) (topic) << 32) | (uint32) (partition))

@@ -270,6 +270,8 @@ batches_end(LogPartition *partition)
 		index = open_offset_index(partition, relation, AccessShareLock);
 		scan = compat_index_beginscan(relation, index, SnapshotAny, 0, 0);
 		scan->xs_want_itup = true;
+		/* entries that are known to be dead say what was handed out, too */
+		scan->ignore_killed_tuples = false;
 		index_rescan(scan, NULL, 0, NULL, 0);
 		if (index_getnext_tid(scan, BackwardScanDirection) != NULL)
 		{

@@ -21,6 +21,7 @@
 
 #include "base/compat.h"
 #include "storage/batches.h"
+#include "storage/partition_state.h"
 #include "storage/segments.h"
 
 /* There are no other leaders than this server, so no other epoch. */
@@ -43,6 +44,12 @@ open_segment(BatchWriter *writer, int64 last_offset)
 	int			number;
 
 	writer->relation = segment_open_for(partition, last_offset, RowExclusiveLock, &number);
+	if (writer->relation == NULL && partition_made_here(partition))
+	{
+		/* it was there when the offset was taken; a savepoint was rolled back */
+		partition_make_segments(partition, last_offset + 1);
+		writer->relation = segment_open_for(partition, last_offset, RowExclusiveLock, &number);
+	}
 	if (writer->relation == NULL)
 	{
 		char	   *name = pstrdup(partition->topic->name);
@@ -51,7 +58,7 @@ open_segment(BatchWriter *writer, int64 last_offset)
 
 		if (topic_find(topic) == NULL)
 			topic_error_unknown(name);
-		/* a savepoint was rolled back that had made it, or somebody dropped it */
+		/* somebody has dropped it by hand */
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("topic \"%s\" has no segment for offset " INT64_FORMAT " of partition %d",

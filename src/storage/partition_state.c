@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
+
 #include "access/xlog.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -25,6 +27,9 @@
 #include "storage/positions.h"
 #include "storage/segments.h"
 
+
+/* What storing the watermarks may take, beyond the interval. */
+#define SLOT_WAIT_MS	1000
 
 static PartitionRow
 read_row(LogPartition *partition)
@@ -53,15 +58,43 @@ stored_next_offset(LogPartition *partition, const PartitionRow *row)
 	return Max(next, positions_max(partition));
 }
 
+/*
+ * Waits a little for a slot to become free: the maintenance workers store the
+ * watermarks of those without open appends.  Raises an error if none has become
+ * free since start for longer than that can take.
+ */
+static void
+wait_for_slot(const LogPartition *partition, TimestampTz start)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = compat_wait_event("PgtopicSlot");
+	if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
+								   2 * Min(pgtopic_checkpoint_interval, INT_MAX / 4) + SLOT_WAIT_MS))
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many partitions are in use"),
+				 errdetail("Open transactions have written to the %d partitions that there is shared memory for.",
+						   pgtopic_max_partitions),
+				 errhint("Increase pgtopic.max_partitions.")));
+	database_wake_worker(MyDatabaseId, false);
+	ConditionVariablePrepareToSleep(topic_condition(partition->topic->id));
+	(void) ConditionVariableTimedSleep(topic_condition(partition->topic->id), 20, wait_event);
+	ConditionVariableCancelSleep();
+}
+
 /* Fills the slot of a partition. */
 static void
 install_slot(LogPartition *partition)
 {
-	uint64		epoch;
-	SlotContent content;
+	TimestampTz start = GetCurrentTimestamp();
+	SlotInstallResult result;
 
 	do
 	{
+		uint64		epoch;
+		SlotContent content;
 		PartitionRow row;
 
 		epoch = slot_install_epoch();
@@ -74,7 +107,10 @@ install_slot(LogPartition *partition)
 		content.next_offset = stored_next_offset(partition, &row);
 		content.segments_end = segments_end(partition);
 		CHECK_FOR_INTERRUPTS();
-	} while (!slot_install(&partition->slot, epoch, &content));
+		result = slot_install(&partition->slot, epoch, &content);
+		if (result == SLOT_ALL_IN_USE)
+			wait_for_slot(partition, start);
+	} while (result != SLOT_INSTALLED);
 
 	/* somebody uses this database: see to it that it has a worker */
 	(void) database_request_worker(MyDatabaseId);
@@ -115,25 +151,19 @@ partition_state_settled(LogPartition *partition, SlotState *state)
 	PopActiveSnapshot();
 }
 
-/*
- * Makes segments in this transaction, which has also made the topic: the worker
- * does not see it yet, and nobody else does.
- */
-static void
-make_own_segments(LogPartition *partition, int64 count)
+void
+partition_make_segments(LogPartition *partition, int64 up_to)
 {
 	ExtensionOwner saved;
-	SlotState	state;
 	int64		size = partition->topic->segment_messages;
 	int64		end = segments_end(partition);
 	int32		topic = partition->topic->id;
 	int32		number = partition->number;
 	SlotKey		key = partition->slot.key;
 
-	partition_state(partition, &state);
 	extension_owner_begin(&saved);
 	SPI_connect();
-	while (end < state.next_offset + count)
+	while (end < up_to)
 	{
 		storage_create_segment(topic, number, end, end + size);
 		end += size;
@@ -143,8 +173,8 @@ make_own_segments(LogPartition *partition, int64 count)
 	slot_set_segments_end(&key, end, size);
 }
 
-static bool
-made_in_this_transaction(LogPartition *partition)
+bool
+partition_made_here(const LogPartition *partition)
 {
 	Relation	relation = RelationIdGetRelation(partition->relation);
 	bool		result;
@@ -156,9 +186,8 @@ made_in_this_transaction(LogPartition *partition)
 	return result;
 }
 
-/* Waits until the worker has made segments up to what is wanted, or raises. */
 static void
-wait_for_segments(LogPartition *partition, int64 count)
+wait_for_segments_or_fail(LogPartition *partition, int64 count)
 {
 	static uint32 wait_event = 0;
 	int64		end = slot_segments_end(&partition->slot.key);
@@ -200,6 +229,27 @@ wait_for_segments(LogPartition *partition, int64 count)
 	ConditionVariableCancelSleep();
 }
 
+/*
+ * Waits until the worker has made segments up to what is wanted, or raises an
+ * error; then what was asked for is not made for nobody.
+ */
+static void
+wait_for_segments(LogPartition *partition, int64 count)
+{
+	SlotKey		key = partition->slot.key;
+
+	PG_TRY();
+	{
+		wait_for_segments_or_fail(partition, count);
+	}
+	PG_CATCH();
+	{
+		slot_forget_wanted(&key);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
 int64
 partition_reserve(LogPartition *partition, int64 count)
 {
@@ -219,8 +269,9 @@ partition_reserve(LogPartition *partition, int64 count)
 				install_slot(partition);
 				break;
 			case SLOT_NO_SEGMENT:
-				if (made_in_this_transaction(partition))
-					make_own_segments(partition, count);
+				if (partition_made_here(partition))
+					partition_make_segments(partition,
+											slot_segments_wanted(&partition->slot.key));
 				else
 					wait_for_segments(partition, count);
 				break;

@@ -33,4 +33,11 @@ extern void partition_state_settled(LogPartition *partition, SlotState *state);
  */
 extern int64 partition_reserve(LogPartition *partition, int64 count);
 
+/*
+ * A partition that this transaction has made: the worker does not see it yet, nor
+ * does anybody else, so the session makes its segments itself.  Runs SQL.
+ */
+extern bool partition_made_here(const LogPartition *partition);
+extern void partition_make_segments(LogPartition *partition, int64 up_to);
+
 #endif							/* PGTOPIC_PARTITION_STATE_H */

@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "shmem/slots.h"
 #include "storage/positions.h"
 
 /* Columns of a table of positions, in the order of segments.c. */
@@ -71,6 +72,8 @@ position_try_lock(const LogPartition *partition, const char *group, bool *taken)
 	position_locktag(&tag, partition, group);
 	result = LockAcquire(&tag, ExclusiveLock, false, true);
 	*taken = result == LOCKACQUIRE_OK;
+	if (*taken)
+		slots_wake_at_end(partition->topic->id, false);
 	return result != LOCKACQUIRE_NOT_AVAIL;
 }
 
@@ -81,6 +84,7 @@ position_lock(const LogPartition *partition, const char *group)
 
 	position_locktag(&tag, partition, group);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	slots_wake_at_end(partition->topic->id, false);
 }
 
 void
@@ -90,6 +94,8 @@ position_unlock(const LogPartition *partition, const char *group)
 
 	position_locktag(&tag, partition, group);
 	(void) LockRelease(&tag, ExclusiveLock, false);
+	/* somebody may have been woken meanwhile and found it locked */
+	ConditionVariableBroadcast(topic_condition(partition->topic->id));
 }
 
 static Relation

@@ -5,7 +5,9 @@
  *
  * A position is the next offset to read.  Whoever moves one holds the lock of
  * (group, partition), to the end of the transaction; so a position that is read
- * with a fresh snapshot after the lock was got cannot change under it.
+ * with a fresh snapshot after the lock was got cannot change under it.  When the
+ * lock goes, those who wait for messages of the topic are woken: what one of them
+ * found locked may be theirs now.
  *
  *-------------------------------------------------------------------------
  */

@@ -224,6 +224,21 @@ storage_drop_topic(int32 topic)
 					  topic, topic);
 }
 
+/* The segment is locked. */
+static bool
+has_primary_key(Oid relid)
+{
+	Relation	relation = try_table_open(relid, NoLock);
+	bool		result;
+
+	if (relation == NULL)
+		return false;
+	list_free(RelationGetIndexList(relation));	/* sets rd_pkindex */
+	result = OidIsValid(relation->rd_pkindex);
+	table_close(relation, NoLock);
+	return result;
+}
+
 bool
 storage_try_drop_segment(LogPartition *partition, const Segment *segment)
 {
@@ -236,6 +251,10 @@ storage_try_drop_segment(LogPartition *partition, const Segment *segment)
 	/* autovacuum may be at the TOAST table alone */
 	toast = get_toast_relid(segment->relid);
 	if (OidIsValid(toast) && !ConditionalLockRelationOid(toast, AccessExclusiveLock))
+		return false;
+
+	/* a dump that is being restored has yet to fill it, and to make its key */
+	if (!has_primary_key(segment->relid))
 		return false;
 
 	ObjectAddressSet(address, RelationRelationId, segment->relid);
@@ -282,6 +301,12 @@ storage_adopt(int32 topic)
 	ObjectAddress positions_address;
 
 	if (!OidIsValid(root) || !OidIsValid(positions))
+		return;
+	/* nobody drops them from here on; perhaps somebody has */
+	LockRelationOid(root, AccessShareLock);
+	LockRelationOid(positions, AccessShareLock);
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(root)) ||
+		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(positions)))
 		return;
 	ObjectAddressSet(extension_address, ExtensionRelationId,
 					 get_extension_oid("pgtopic", false));

@@ -154,7 +154,7 @@ process_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 
 	if (IsA(statement->utilityStmt, DropdbStmt))
 	{
-		/* dropped, and committed: DROP DATABASE is a transaction of its own */
+		/* its files are gone, so whether or not the commit succeeds, it is */
 		slots_forget_database(database);
 		database_forget(database);
 	}

@@ -41,6 +41,10 @@ launcher_register(void)
 {
 	BackgroundWorker worker;
 
+	/* pg_upgrade wants nobody to connect, or to change anything */
+	if (IsBinaryUpgrade)
+		return;
+
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;

@@ -171,90 +171,111 @@ make_segment(const SlotReport *report)
 	return !enough;
 }
 
-/* Makes what one partition needs. */
-static void
-make_segments(void *arg)
+/* What is to be done for one slot, as a task. */
+typedef struct SlotTask
 {
-	while (make_segment(arg))
-		;
+	SlotReport	report;
+	bool		more;			/* it wants another segment */
+} SlotTask;
+
+static void
+make_segment_task(void *arg)
+{
+	SlotTask   *task = arg;
+
+	task->more = make_segment(&task->report);
 }
 
-/* Makes the segments that are wanted; false if it could not make all. */
+/*
+ * Makes one segment for each partition that wants some: a partition that wants
+ * thousands must not keep the others waiting.  *more is set if there are wishes
+ * left.  Returns false if something failed.
+ */
 static bool
-make_wanted_segments(void)
+make_wanted_segments(bool *more)
 {
 	int			position = 0;
-	SlotReport	report;
+	SlotTask	task;
 	bool		succeeded = true;
 
-	while (slots_next(&position, &report))
+	*more = false;
+	while (slots_next(&position, &task.report))
 	{
-		if (report.wants_segments)
-			succeeded &= worker_run_task(psprintf("making segments of topic %d, partition %d",
-												  report.topic, report.partition),
-										 make_segments, &report);
+		if (!task.report.wants_segments)
+			continue;
+		task.more = false;
+		succeeded &= worker_run_task(psprintf("making a segment of topic %d, partition %d",
+											  task.report.topic, task.report.partition),
+									 make_segment_task, &task);
+		*more |= task.more;
 	}
 	return succeeded;
 }
 
-/* Stores the watermarks that have moved since they were stored last. */
 static void
-store_watermarks(void *arg)
+store_watermark_task(void *arg)
 {
-	int			position = 0;
-	SlotReport	report;
-	bool		started = false;
+	SlotTask   *task = arg;
+	SlotReport *report = &task->report;
 	MemoryContext context = CurrentMemoryContext;
-	List	   *stored = NIL;
-	ListCell   *cell;
+	bool		stored = false;
 
-	/*
-	 * A watermark says that all transactions below it have ended.  It is read
-	 * before the transaction that stores it commits, so in WAL those commits come
-	 * first: a standby that sees the watermark sees what is below it.
-	 */
-	while (slots_next(&position, &report))
+	worker_begin_transaction();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (partition_of_slot(report) != NULL)
 	{
-		if (report.high_watermark == report.checkpointed)
-			continue;
-		if (!started)
-		{
-			worker_begin_transaction();
-			SPI_connect();
-			PushActiveSnapshot(GetTransactionSnapshot());
-			started = true;
-		}
-		if (partition_of_slot(&report) == NULL)
-			continue;
 		/* never wait for a transaction that deletes messages */
 		extension_execute(SPI_OK_UPDATE,
 						  "UPDATE pgtopic.partition SET high_watermark = " INT64_FORMAT
 						  " WHERE ctid IN (SELECT ctid FROM pgtopic.partition"
 						  " WHERE topic_id = %d AND partition = %d FOR NO KEY UPDATE SKIP LOCKED)",
-						  report.high_watermark, report.topic, report.partition);
-		if (SPI_processed > 0)
-		{
-			MemoryContext old = MemoryContextSwitchTo(context);
-			SlotReport *copy = palloc(sizeof(SlotReport));
-
-			*copy = report;
-			stored = lappend(stored, copy);
-			MemoryContextSwitchTo(old);
-		}
+						  report->high_watermark, report->topic, report->partition);
+		stored = SPI_processed > 0;
 	}
-	if (!started)
-		return;
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 
-	foreach(cell, stored)
-	{
-		SlotReport *copy = lfirst(cell);
+	if (stored)
+		slot_set_checkpointed(&report->key, report->high_watermark);
+}
 
-		slot_set_checkpointed(&copy->key, copy->high_watermark);
+/*
+ * Stores the watermarks that have moved since they were stored last.
+ *
+ * A watermark says that all transactions below it have ended.  It is read before
+ * the transaction that stores it commits, so in WAL those commits come first: a
+ * standby that sees the watermark sees what is below it.
+ */
+static bool
+store_watermarks(void)
+{
+	int			position = 0;
+	SlotTask	task;
+	bool		succeeded = true;
+
+	while (slots_next(&position, &task.report))
+	{
+		if (task.report.high_watermark != task.report.checkpointed)
+			succeeded &= worker_run_task(psprintf("storing the watermark of topic %d, partition %d",
+												  task.report.topic, task.report.partition),
+										 store_watermark_task, &task);
 	}
+	return succeeded;
+}
+
+static void
+adopt_storage_task(void *arg)
+{
+	int32	   *topic = arg;
+	MemoryContext context = CurrentMemoryContext;
+
+	worker_begin_transaction();
+	storage_adopt(*topic);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
 }
 
 /* See storage_adopt(). */
@@ -263,21 +284,25 @@ adopt_storage(void *arg)
 {
 	int			count;
 	int32	   *topics = worker_topics(&count);
-	MemoryContext context = CurrentMemoryContext;
 
-	worker_begin_transaction();
 	for (int i = 0; i < count; i++)
-		storage_adopt(topics[i]);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
+		(void) worker_run_task(psprintf("adopting the storage of topic %d", topics[i]),
+							   adopt_storage_task, &topics[i]);
 }
+
+/* What a look at retention may do, and what it leaves to do. */
+typedef struct RetentionTask
+{
+	bool		all;			/* or only what the last one left */
+	bool		incomplete;
+} RetentionTask;
 
 static void
 remove_expired(void *arg)
 {
-	bool	   *incomplete = arg;
+	RetentionTask *task = arg;
 
-	*incomplete = retention_run();
+	task->incomplete = retention_run(task->all);
 }
 
 /* Whether this database (still) has the extension; *name is set if so. */
@@ -308,9 +333,10 @@ is_due(TimestampTz *last, int interval_ms)
 void
 pgtopic_maintenance_main(Datum arg)
 {
-	TimestampTz checkpointed = 0;
+	TimestampTz stored = 0;
 	TimestampTz retained = 0;
-	bool		incomplete = false;
+	TimestampTz retried = 0;
+	RetentionTask retention = {true, false};
 	MemoryContext context;
 	char		name[NAMEDATALEN];
 	uint32		wait_event = compat_wait_event("PgtopicMaintenanceMain");
@@ -331,8 +357,14 @@ pgtopic_maintenance_main(Datum arg)
 							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_SUSET,
 							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
+	/*
+	 * What it does can be done again; and producers' commits flush what is before
+	 * them in WAL, segments and all.
+	 */
+	(void) set_config_option("synchronous_commit", "off", PGC_SUSET,
+							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
 	/* whatever a lock keeps it from, it tries again later */
-	(void) set_config_option("lock_timeout", "1s", PGC_SUSET,
+	(void) set_config_option("lock_timeout", "100ms", PGC_SUSET,
 							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
 	ereport(LOG,
 			(errmsg("pgtopic maintenance worker for database \"%s\" started", name)));
@@ -344,6 +376,7 @@ pgtopic_maintenance_main(Datum arg)
 	for (;;)
 	{
 		bool		succeeded;
+		bool		more;
 		long		timeout;
 
 		CHECK_FOR_INTERRUPTS();
@@ -362,17 +395,15 @@ pgtopic_maintenance_main(Datum arg)
 			proc_exit(0);
 		}
 
-		succeeded = make_wanted_segments();
-		if (is_due(&checkpointed, pgtopic_checkpoint_interval))
-			succeeded &= worker_run_task("storing high watermarks", store_watermarks, NULL);
-		if (worker_take_retention_request() ||
-			is_due(&retained, incomplete ?
-				   Min(RETRY_MS, pgtopic_retention_check_interval) :
-				   pgtopic_retention_check_interval))
+		succeeded = make_wanted_segments(&more);
+		if (is_due(&stored, pgtopic_checkpoint_interval))
+			succeeded &= store_watermarks();
+		retention.all = worker_take_retention_request() ||
+			is_due(&retained, pgtopic_retention_check_interval);
+		if (retention.all || (retention.incomplete && is_due(&retried, RETRY_MS)))
 		{
-			retained = GetCurrentTimestamp();
-			incomplete = true;
-			succeeded &= worker_run_task("removing expired messages", remove_expired, &incomplete);
+			retention.incomplete = true;
+			succeeded &= worker_run_task("removing expired messages", remove_expired, &retention);
 		}
 
 		/* or autovacuum would not hear of the rows that were changed here */
@@ -381,6 +412,8 @@ pgtopic_maintenance_main(Datum arg)
 		timeout = Min(pgtopic_checkpoint_interval, pgtopic_retention_check_interval);
 		if (!succeeded)
 			timeout = Max(timeout, RETRY_MS);
+		if (more)
+			continue;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 timeout, wait_event);
 		ResetLatch(MyLatch);

@@ -8,9 +8,10 @@
  * Then what is before it goes: whole segments are dropped, and of the segment
  * that holds the log start the rows before it are deleted.
  *
- * Nothing here waits for a lock.  A segment that somebody reads, dumps or has
- * produced to in an open transaction stays for now; its messages are out of
- * reach all the same.
+ * The locks that keep others away are only tried.  A segment that somebody reads,
+ * dumps or has produced to in an open transaction stays for now; its messages are
+ * out of reach all the same.  A lock that somebody else holds on a whole partition
+ * is waited for no longer than the worker's lock_timeout.
  *
  *-------------------------------------------------------------------------
  */
@@ -303,21 +304,31 @@ run_topic(void *arg)
 }
 
 bool
-retention_run(void)
+retention_run(bool all)
 {
+	static List *left = NIL;	/* topics that the last run has not finished */
 	int			count;
 	int32	   *topics = worker_topics(&count);
-	bool		incomplete = false;
+	List	   *now_left = NIL;
+	MemoryContext old;
 
 	for (int i = 0; i < count; i++)
 	{
 		TopicTask	task = {topics[i], false};
 
+		if (!all && !list_member_int(left, topics[i]))
+			continue;
+
 		/* each on its own: the others' messages expire all the same */
 		if (!worker_run_task(psprintf("removing expired messages of topic %d", topics[i]),
 							 run_topic, &task) || task.incomplete)
-			incomplete = true;
+			now_left = lappend_int(now_left, topics[i]);
 	}
 	pfree(topics);
-	return incomplete;
+
+	list_free(left);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	left = list_copy(now_left);
+	MemoryContextSwitchTo(old);
+	return left != NIL;
 }

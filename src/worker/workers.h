@@ -43,10 +43,11 @@ extern void worker_begin_transaction(void);
 extern bool worker_run_task(const char *doing, void (*run) (void *), void *arg);
 
 /*
- * Removes what has expired and what has been deleted, in all topics.  Returns
- * true if it could not do everything, because somebody was in the way.
+ * Removes what has expired and what has been deleted, in all topics or in those
+ * where the last run could not do everything.  Returns true if there are such
+ * topics, because somebody was in the way.
  */
-extern bool retention_run(void);
+extern bool retention_run(bool all);
 
 /* The ids of all topics of this database, in the caller's memory. */
 extern int32 *worker_topics(int *count);
