@@ -102,7 +102,7 @@ sub cost
 	}
 	for my $measure (@costs)
 	{
-		my ($large, $small) = sort { $order{$measure}{$a} <=> $order{$measure}{$b} } keys %{ $value{$measure} };
+		my ($large, $small) = sort { ($b =~ /million/) <=> ($a =~ /million/) } keys %{ $value{$measure} };
 		aim($measure =~ s/^cost: (.*)/$1: $large messages \/ $small/r, ratio($measure, $large, $small), '<=', 1.25);
 	}
 	return;

@@ -58,7 +58,7 @@ pgbench_round()
 # One message in each transaction, 8 clients, against an INSERT of the same.
 bench_single()
 {
-	local round async='-c synchronous_commit=off'
+	local round what variant script options async='-c synchronous_commit=off'
 	payload=$(printf 'message-%.0s' 1 2 3 4 5 6 7 8 9 10 11 12)-end
 	psql -Xq -v ON_ERROR_STOP=1 <<-'SQL' >/dev/null || return 1
 		CREATE TABLE bench_plain (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -76,11 +76,16 @@ bench_single()
 	SQL
 	sed 's/bench_single/bench_single_1/' "$dir/produce.sql" >"$dir/produce1.sql"
 	for round in $(seq 0 "$rounds"); do
-		pgbench_round 'INSERT' insert "$round" '' &&
-			pgbench_round 'produce' produce "$round" '' &&
-			pgbench_round 'produce, 1 partition' produce1 "$round" '' &&
-			pgbench_round 'INSERT, asynchronous commit' insert "$round" "$async" &&
-			pgbench_round 'produce, asynchronous commit' produce "$round" "$async" || return 1
+		# each first half the time
+		local order=("INSERT|insert|" "produce|produce|" "produce, 1 partition|produce1|"
+			"INSERT, asynchronous commit|insert|$async" "produce, asynchronous commit|produce|$async")
+		if [ $((round % 2)) = 1 ]; then
+			order=("${order[2]}" "${order[1]}" "${order[0]}" "${order[4]}" "${order[3]}")
+		fi
+		for what in "${order[@]}"; do
+			IFS="|" read -r variant script options <<<"$what"
+			pgbench_round "$variant" "$script" "$round" "$options" || return 1
+		done
 	done
 	psql -Xq -c 'DROP TABLE bench_plain' -c "SELECT drop_topic('bench_single')" \
 		-c "SELECT drop_topic('bench_single_1')" -c CHECKPOINT >/dev/null
