@@ -16,6 +16,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_index.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -224,19 +225,29 @@ storage_drop_topic(int32 topic)
 					  topic, topic);
 }
 
-/* The segment is locked. */
 static bool
-has_primary_key(Oid relid)
+index_is_valid(const char *name)
 {
-	Relation	relation = try_table_open(relid, NoLock);
-	bool		result;
+	Oid			index = extension_relation(name);
+	HeapTuple	tuple;
+	bool		valid;
 
-	if (relation == NULL)
+	if (!OidIsValid(index))
 		return false;
-	list_free(RelationGetIndexList(relation));	/* sets rd_pkindex */
-	result = OidIsValid(relation->rd_pkindex);
-	table_close(relation, NoLock);
-	return result;
+	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	valid = ((Form_pg_index) GETSTRUCT(tuple))->indisvalid;
+	ReleaseSysCache(tuple);
+	return valid;
+}
+
+/* The key of a partition is valid once all its segments have theirs. */
+bool
+storage_is_complete(const LogPartition *partition)
+{
+	return index_is_valid(psprintf("t%d_p%d_pkey", partition->topic->id, partition->number)) &&
+		index_is_valid(psprintf("t%d_p%d_offsets_pkey", partition->topic->id, partition->number));
 }
 
 bool
@@ -251,10 +262,6 @@ storage_try_drop_segment(LogPartition *partition, const Segment *segment)
 	/* autovacuum may be at the TOAST table alone */
 	toast = get_toast_relid(segment->relid);
 	if (OidIsValid(toast) && !ConditionalLockRelationOid(toast, AccessExclusiveLock))
-		return false;
-
-	/* a dump that is being restored has yet to fill it, and to make its key */
-	if (!has_primary_key(segment->relid))
 		return false;
 
 	ObjectAddressSet(address, RelationRelationId, segment->relid);

@@ -57,6 +57,12 @@ extern void storage_drop_topic(int32 topic);
 extern bool storage_try_drop_segment(LogPartition *partition, const Segment *segment);
 
 /*
+ * Whether the tables of a partition have their indexes.  They do not while a dump
+ * is being restored.
+ */
+extern bool storage_is_complete(const LogPartition *partition);
+
+/*
  * Ties the tables of a topic to the extension, so that DROP EXTENSION takes
  * them along without asking.  Does nothing where they are missing, or tied
  * already.  Dumps do not contain these ties, and pg_upgrade loses them: what

@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
+#include "base/settings.h"
 #include "shmem/databases.h"
 #include "worker/workers.h"
 
@@ -106,43 +107,50 @@ read_databases(MemoryContext context)
 	return databases;
 }
 
-/* Forgets dropped databases, and asks for a worker for each new one. */
+/*
+ * Forgets dropped databases, and asks for a worker for each new one.  *seen are
+ * those that it has been asked for; one for which there was no room is not among
+ * them, and is tried again.
+ */
 static void
 look_at_databases(List **seen)
 {
-	static MemoryContext contexts[2] = {NULL, NULL};
-	static int	turn = 0;
-	MemoryContext context;
-	List	   *databases;
+	static bool complained = false;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pgtopic databases",
+												  ALLOCSET_SMALL_SIZES);
+	List	   *databases = read_databases(context);
+	List	   *now_seen = NIL;
+	MemoryContext old;
 	ListCell   *cell;
 	int			position = 0;
 	Oid			database;
-
-	/* what is seen now is compared with what was seen last time */
-	turn = 1 - turn;
-	if (contexts[turn] == NULL)
-		contexts[turn] = AllocSetContextCreate(TopMemoryContext, "pgtopic databases",
-											   ALLOCSET_SMALL_SIZES);
-	context = contexts[turn];
-	MemoryContextReset(context);
-	databases = read_databases(context);
+	bool		full = false;
 
 	while (databases_next(&position, &database))
 	{
 		if (!list_member_oid(databases, database))
 			database_forget(database);
 	}
+
+	old = MemoryContextSwitchTo(TopMemoryContext);
 	foreach(cell, databases)
 	{
-		if (list_member_oid(*seen, lfirst_oid(cell)))
-			continue;
-		if (!database_request_worker(lfirst_oid(cell)))
-			ereport(LOG,
-					(errmsg("pgtopic cannot look whether database %u has the extension",
-							lfirst_oid(cell)),
-					 errhint("Increase pgtopic.max_databases.")));
+		if (list_member_oid(*seen, lfirst_oid(cell)) ||
+			database_request_worker(lfirst_oid(cell)))
+			now_seen = lappend_oid(now_seen, lfirst_oid(cell));
+		else
+			full = true;
 	}
-	*seen = databases;
+	list_free(*seen);
+	*seen = now_seen;
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+
+	if (full && !complained)
+		ereport(LOG,
+				(errmsg("pgtopic has more than %d databases to look at", pgtopic_max_databases),
+				 errhint("If more of them have the extension, increase pgtopic.max_databases.")));
+	complained = full;
 }
 
 static void

@@ -89,7 +89,15 @@ worker_topics(int *count)
 	MemoryContext context = CurrentMemoryContext;
 	int32	   *ids;
 
+	*count = 0;
 	worker_begin_transaction();
+	/* the extension may have been dropped since the last look */
+	if (!extension_exists())
+	{
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(context);
+		return palloc(sizeof(int32));
+	}
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	extension_execute(SPI_OK_SELECT, "SELECT id FROM pgtopic.topic ORDER BY id");
@@ -111,8 +119,8 @@ worker_topics(int *count)
 
 /*
  * The partition that a slot belongs to.  If there is none, it has been dropped,
- * or its creation rolled back or not yet committed; then the slot is given back,
- * and NULL returned.  A topic of the same id may be another one by now, after
+ * its creation was rolled back or is not yet committed, or a dump is being
+ * restored into it; then the slot is given back, and NULL returned.  A topic of the same id may be another one by now, after
  * the extension was dropped and made again.
  */
 static LogPartition *
@@ -121,7 +129,8 @@ partition_of_slot(const SlotReport *report)
 	Topic	   *topic = topic_find(report->topic);
 
 	if (topic != NULL && report->partition < topic->partitions_count &&
-		topic->partitions[report->partition].relation == report->key.relation)
+		topic->partitions[report->partition].relation == report->key.relation &&
+		storage_is_complete(&topic->partitions[report->partition]))
 		return &topic->partitions[report->partition];
 	slot_forget(&report->key);
 	return NULL;
@@ -330,6 +339,38 @@ is_due(TimestampTz *last, int interval_ms)
 	return true;
 }
 
+/*
+ * Whatever the configuration file or ALTER DATABASE says: as AutoVacWorkerMain()
+ * in autovacuum.c does.
+ */
+static void
+pin_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
+		/* whatever a lock keeps it from, it tries again later */
+		{"lock_timeout", "100ms"},
+		/*
+		 * What it does can be done again; and producers' commits flush what is
+		 * before them in WAL, segments and all.
+		 */
+		{"synchronous_commit", "off"},
+	};
+
+	for (size_t i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_SUSET,
+								 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
+	(void) set_config_option("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET,
+							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
+}
+
 void
 pgtopic_maintenance_main(Datum arg)
 {
@@ -353,19 +394,7 @@ pgtopic_maintenance_main(Datum arg)
 		proc_exit(0);
 	}
 	worker_note_success();
-	(void) set_config_option("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET,
-							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
-	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_SUSET,
-							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
-	/*
-	 * What it does can be done again; and producers' commits flush what is before
-	 * them in WAL, segments and all.
-	 */
-	(void) set_config_option("synchronous_commit", "off", PGC_SUSET,
-							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
-	/* whatever a lock keeps it from, it tries again later */
-	(void) set_config_option("lock_timeout", "100ms", PGC_SUSET,
-							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
+	pin_settings();
 	ereport(LOG,
 			(errmsg("pgtopic maintenance worker for database \"%s\" started", name)));
 

@@ -159,7 +159,10 @@ move_log_start(const LogPartition *partition, int64 start)
 	SPI_finish();
 }
 
-/* Finds a partition anew in a new transaction; NULL if it is gone. */
+/*
+ * Finds a partition anew in a new transaction; NULL if it is gone, or a dump is
+ * being restored into it.
+ */
 static LogPartition *
 begin(int32 topic_id, int32 number, PartitionRow *row)
 {
@@ -170,6 +173,7 @@ begin(int32 topic_id, int32 number, PartitionRow *row)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	topic = topic_find(topic_id);
 	if (topic != NULL && number < topic->partitions_count &&
+		storage_is_complete(&topic->partitions[number]) &&
 		partition_row_read(&topic->partitions[number], row))
 		return &topic->partitions[number];
 	return NULL;
