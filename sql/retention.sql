@@ -94,6 +94,9 @@ SELECT delete_messages('retention.delete', 0, NULL); \echo :SQLSTATE
 BEGIN READ ONLY;
 SELECT delete_messages('retention.delete', 0, 2501); \echo :SQLSTATE
 ROLLBACK;
+BEGIN;
+SELECT delete_messages('retention.delete', 0, 2501);
+PREPARE TRANSACTION 'retention'; \echo :SQLSTATE
 SELECT retention_start('retention.delete');
 
 --
