@@ -7,44 +7,23 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
-#include "commands/comment.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
-#include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "base/name.h"
 #include "catalog/extension.h"
+#include "catalog/rows.h"
 #include "catalog/topics.h"
-
-/* Columns of pgtopic.topic, in the order of the extension's script. */
-enum TopicColumn
-{
-	TOPIC_ID = 1,
-	TOPIC_NAME,
-	TOPIC_PARTITIONS,
-	TOPIC_REPLICATION_FACTOR,
-	TOPIC_RETENTION,
-	TOPIC_RETENTION_BYTES,
-	TOPIC_SEGMENT_MESSAGES,
-	TOPIC_MAX_MESSAGE_BYTES,
-	TOPIC_VALUE_FORMAT,
-	TOPIC_MIN_INSYNC_REPLICAS,
-	TOPIC_CREATED_AT,
-	TOPIC_COLUMNS = TOPIC_CREATED_AT
-};
 
 typedef struct NameEntry
 {
@@ -124,71 +103,6 @@ cache_init(void)
 	CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
 }
 
-/*
- * Reads the row of pgtopic.topic with the given key through an index, with a
- * snapshot of its own, like a system catalog.  Returns false if there is none.
- */
-static bool
-read_row(const char *index_name, AttrNumber column, Datum key, RegProcedure equal,
-		 Datum *values, bool *nulls, MemoryContext result_context)
-{
-	Oid			relid = extension_relation("topic");
-	Oid			indexid = extension_relation(index_name);
-	Relation	relation;
-	SysScanDesc scan;
-	ScanKeyData scankey;
-	HeapTuple	tuple;
-	bool		found;
-
-	if (!OidIsValid(relid) || !OidIsValid(indexid))
-		return false;
-	relation = table_open(relid, AccessShareLock);
-	if (RelationGetDescr(relation)->natts != TOPIC_COLUMNS)
-		elog(ERROR, "table %s.topic has %d columns instead of %d", CATALOG_SCHEMA,
-			 RelationGetDescr(relation)->natts, TOPIC_COLUMNS);
-	ScanKeyInit(&scankey, column, BTEqualStrategyNumber, equal, key);
-	scan = systable_beginscan(relation, indexid, true, NULL, 1, &scankey);
-	tuple = systable_getnext(scan);
-	found = HeapTupleIsValid(tuple);
-	if (found)
-	{
-		MemoryContext old = MemoryContextSwitchTo(result_context);
-
-		tuple = heap_copytuple(tuple);
-		heap_deform_tuple(tuple, RelationGetDescr(relation), values, nulls);
-		MemoryContextSwitchTo(old);
-	}
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
-	return found;
-}
-
-static bool
-read_row_by_id(int32 id, Datum *values, bool *nulls)
-{
-	return read_row("topic_pkey", TOPIC_ID, Int32GetDatum(id), F_INT4EQ,
-					values, nulls, CurrentMemoryContext);
-}
-
-static bool
-read_row_by_name(const char *name, Datum *values, bool *nulls)
-{
-	return read_row("topic_name_key", TOPIC_NAME, CStringGetTextDatum(name), F_TEXTEQ,
-					values, nulls, CurrentMemoryContext);
-}
-
-static ValueFormat
-format_from_text(const char *text)
-{
-	if (strcmp(text, "text") == 0)
-		return FORMAT_TEXT;
-	if (strcmp(text, "json") == 0)
-		return FORMAT_JSON;
-	if (strcmp(text, "bytes") == 0)
-		return FORMAT_BYTES;
-	elog(ERROR, "unknown value format \"%s\"", text);
-}
-
 /* Notes what a table is to a topic, for relcache_callback(). */
 static void
 note_relation(Oid relation, int32 topic, int32 partition)
@@ -219,11 +133,11 @@ release_context(MemoryContext context)
 
 /* Fills a topic from its catalog row. */
 static void
-topic_fill(Topic *topic, Datum *values)
+topic_fill(Topic *topic, const TopicRow *row)
 {
 	MemoryContext context;
 	LogPartition *partitions;
-	int			count = DatumGetInt32(values[TOPIC_PARTITIONS - 1]);
+	int			count = row->partitions;
 	char		name[NAMEDATALEN];
 	Oid			root;
 
@@ -232,8 +146,7 @@ topic_fill(Topic *topic, Datum *values)
 	if (!OidIsValid(root))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("storage of topic \"%s\" is missing",
-						TextDatumGetCString(values[TOPIC_NAME - 1])),
+				 errmsg("storage of topic \"%s\" is missing", row->name),
 				 errdetail("Table %s.%s does not exist.", CATALOG_SCHEMA, name)));
 
 	context = AllocSetContextCreate(CacheMemoryContext, "pgtopic topic",
@@ -252,8 +165,7 @@ topic_fill(Topic *topic, Datum *values)
 			MemoryContextDelete(context);
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("storage of topic \"%s\" is missing",
-							TextDatumGetCString(values[TOPIC_NAME - 1])),
+					 errmsg("storage of topic \"%s\" is missing", row->name),
 					 errdetail("Partition %d has no tables.", i)));
 		}
 		partitions[i].slot.key.database = MyDatabaseId;
@@ -273,10 +185,10 @@ topic_fill(Topic *topic, Datum *values)
 	topic->partitions = partitions;
 	topic->partitions_count = count;
 	topic->root = root;
-	strlcpy(topic->name, TextDatumGetCString(values[TOPIC_NAME - 1]), NAMEDATALEN);
-	topic->segment_messages = DatumGetInt64(values[TOPIC_SEGMENT_MESSAGES - 1]);
-	topic->max_message_bytes = DatumGetInt32(values[TOPIC_MAX_MESSAGE_BYTES - 1]);
-	topic->format = format_from_text(TextDatumGetCString(values[TOPIC_VALUE_FORMAT - 1]));
+	strlcpy(topic->name, row->name, NAMEDATALEN);
+	topic->segment_messages = row->segment_messages;
+	topic->max_message_bytes = row->max_message_bytes;
+	topic->format = row->format;
 }
 
 static void
@@ -314,8 +226,7 @@ topic_find(int32 id)
 {
 	Topic	   *topic;
 	uint64		before;
-	Datum		values[TOPIC_COLUMNS];
-	bool		nulls[TOPIC_COLUMNS];
+	TopicRow	row;
 	bool		found;
 
 	extension_require_preload();
@@ -329,7 +240,7 @@ topic_find(int32 id)
 
 	/* what changes from here on is not in what we read: look again next time */
 	before = invalidations;
-	if (!read_row_by_id(id, values, nulls))
+	if (!topic_row_by_id(id, &row))
 	{
 		if (topic != NULL)
 			topic_forget(topic);
@@ -342,7 +253,7 @@ topic_find(int32 id)
 	if (!found)
 		/* all but the key, which hash_search() has set */
 		memset((char *) topic + sizeof(int32), 0, sizeof(Topic) - sizeof(int32));
-	topic_fill(topic, values);
+	topic_fill(topic, &row);
 	topic->valid = invalidations == before;
 	return topic;
 }
@@ -390,53 +301,11 @@ topic_lock(int32 id)
 	}
 }
 
-/*
- * While a dump is being restored, columns of type topic can be loaded before
- * pgtopic.topic is.  The storage tables are there already, and the comments on
- * them tell the names.
- */
-static int32
-id_by_storage_comment(const char *name)
-{
-	Relation	relation;
-	SysScanDesc scan;
-	ScanKeyData scankey;
-	HeapTuple	tuple;
-	Oid			schema = extension_schema();
-	int32		id = 0;
-	char	   *wanted = psprintf("storage of topic %s", name);
-
-	relation = table_open(RelationRelationId, AccessShareLock);
-	ScanKeyInit(&scankey, Anum_pg_class_relnamespace, BTEqualStrategyNumber,
-				F_OIDEQ, ObjectIdGetDatum(schema));
-	scan = systable_beginscan(relation, InvalidOid, false, NULL, 1, &scankey);
-	while (id == 0 && HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
-		char	   *comment;
-		int			number;
-		int			end = 0;
-
-		if (form->relkind != RELKIND_PARTITIONED_TABLE ||
-			sscanf(NameStr(form->relname), "t%d%n", &number, &end) != 1 ||
-			NameStr(form->relname)[end] != '\0')
-			continue;
-		comment = GetComment(form->oid, RelationRelationId, 0);
-		if (comment && strcmp(comment, wanted) == 0)
-			id = number;
-	}
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
-	return id;
-}
-
 int32
 topic_id_by_name(const char *name)
 {
 	NameEntry  *entry = NULL;
-	Datum		values[TOPIC_COLUMNS];
-	bool		nulls[TOPIC_COLUMNS];
-	int32		id;
+	TopicRow	row;
 
 	if (topic_name_problem(name) != NULL)
 		return 0;
@@ -453,23 +322,21 @@ topic_id_by_name(const char *name)
 			return entry->id;
 	}
 
-	if (!read_row_by_name(name, values, nulls))
+	if (!topic_row_by_name(name, &row))
 	{
 		if (entry != NULL)
 			hash_search(topics_by_name, name, HASH_REMOVE, NULL);
-		return id_by_storage_comment(name);
+		return topic_id_by_storage_comment(name);
 	}
-	id = DatumGetInt32(values[TOPIC_ID - 1]);
 	entry = hash_search(topics_by_name, name, HASH_ENTER, NULL);
-	entry->id = id;
-	return id;
+	entry->id = row.id;
+	return row.id;
 }
 
 char *
 topic_name_by_id(int32 id)
 {
-	Datum		values[TOPIC_COLUMNS];
-	bool		nulls[TOPIC_COLUMNS];
+	TopicRow	row;
 	Topic	   *topic;
 
 	if (topics_by_id == NULL)
@@ -477,9 +344,9 @@ topic_name_by_id(int32 id)
 	topic = hash_search(topics_by_id, &id, HASH_FIND, NULL);
 	if (topic != NULL && topic->valid)
 		return pstrdup(topic->name);
-	if (!read_row_by_id(id, values, nulls))
+	if (!topic_row_by_id(id, &row))
 		return NULL;
-	return TextDatumGetCString(values[TOPIC_NAME - 1]);
+	return pstrdup(row.name);
 }
 
 void
@@ -503,45 +370,10 @@ topic_partition_get(Topic *topic, int32 number)
 	return &topic->partitions[number];
 }
 
-/* Columns of pgtopic.partition, in the order of the extension's script. */
-enum PartitionColumn
-{
-	PARTITION_TOPIC_ID = 1,
-	PARTITION_PARTITION,
-	PARTITION_LOG_START_OFFSET,
-	PARTITION_HIGH_WATERMARK
-};
-
 bool
 partition_row_read(const LogPartition *partition, PartitionRow *row)
 {
-	Relation	relation;
-	SysScanDesc scan;
-	ScanKeyData keys[2];
-	HeapTuple	tuple;
-	bool		found;
-
-	relation = table_open(extension_relation("partition"), AccessShareLock);
-	ScanKeyInit(&keys[0], PARTITION_TOPIC_ID, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(partition->topic->id));
-	ScanKeyInit(&keys[1], PARTITION_PARTITION, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(partition->number));
-	scan = systable_beginscan(relation, extension_relation("partition_pkey"), true,
-							  NULL, 2, keys);
-	tuple = systable_getnext(scan);
-	found = HeapTupleIsValid(tuple);
-	if (found)
-	{
-		bool		isnull;
-
-		row->log_start = DatumGetInt64(heap_getattr(tuple, PARTITION_LOG_START_OFFSET,
-													RelationGetDescr(relation), &isnull));
-		row->high_watermark = DatumGetInt64(heap_getattr(tuple, PARTITION_HIGH_WATERMARK,
-														 RelationGetDescr(relation), &isnull));
-	}
-	systable_endscan(scan);
-	table_close(relation, AccessShareLock);
-	return found;
+	return partition_row_by_number(partition->topic->id, partition->number, row);
 }
 
 int64

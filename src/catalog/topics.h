@@ -22,14 +22,8 @@
 
 #include "base/compat.h"
 #include "base/segmap.h"
+#include "catalog/rows.h"
 #include "shmem/slots.h"
-
-typedef enum ValueFormat
-{
-	FORMAT_TEXT,
-	FORMAT_JSON,
-	FORMAT_BYTES
-} ValueFormat;
 
 /* One partition of a topic. */
 typedef struct LogPartition
@@ -93,12 +87,6 @@ extern void topic_invalidate(int32 id);
 extern void topic_invalidate_plans(void);
 
 /* What the catalog says of a partition now; false if it is not there. */
-typedef struct PartitionRow
-{
-	int64		log_start;
-	int64		high_watermark; /* as of the last checkpoint */
-} PartitionRow;
-
 extern bool partition_row_read(const LogPartition *partition, PartitionRow *row);
 
 /* The log start offset now; an error if the partition is not there. */
