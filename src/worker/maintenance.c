@@ -23,6 +23,7 @@
 #include "storage/lwlock.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -40,11 +41,61 @@
 /* After a failure, and when somebody was in the way of retention. */
 #define RETRY_MS	1000
 
+/* How soon the same failure is logged again. */
+#define LOG_AGAIN_MS	60000
+
 void
 worker_begin_transaction(void)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+}
+
+/* A failure that has been logged, and is not logged again for a while. */
+typedef struct Failure
+{
+	char		doing[WORKER_DOING_MAX];	/* hash key, must be first */
+	char		message[WORKER_ERROR_MAX];
+	TimestampTz logged_at;
+} Failure;
+
+static HTAB *failures = NULL;
+
+/* Whether a failure is news: another one than the last time, or long ago. */
+static bool
+is_news(const char *doing, const char *message)
+{
+	char		key[WORKER_DOING_MAX];
+	Failure    *failure;
+	bool		found;
+
+	if (failures == NULL)
+	{
+		HASHCTL		info;
+
+		info.keysize = WORKER_DOING_MAX;
+		info.entrysize = sizeof(Failure);
+		failures = hash_create("pgtopic failures", 16, &info, HASH_ELEM | HASH_STRINGS);
+	}
+	strlcpy(key, doing, sizeof(key));
+	failure = hash_search(failures, key, HASH_ENTER, &found);
+	if (found && strncmp(failure->message, message, WORKER_ERROR_MAX - 1) == 0 &&
+		!TimestampDifferenceExceeds(failure->logged_at, GetCurrentTimestamp(), LOG_AGAIN_MS))
+		return false;
+	strlcpy(failure->message, message, WORKER_ERROR_MAX);
+	failure->logged_at = GetCurrentTimestamp();
+	return true;
+}
+
+static void
+forget_failure(const char *doing)
+{
+	char		key[WORKER_DOING_MAX];
+
+	if (failures == NULL)
+		return;
+	strlcpy(key, doing, sizeof(key));
+	hash_search(failures, key, HASH_REMOVE, NULL);
 }
 
 /* The error is cleaned up after as in PostgreSQL's own background processes. */
@@ -70,17 +121,37 @@ worker_run_task(const char *doing, void (*run) (void *), void *arg)
 		FlushErrorState();
 		RESUME_INTERRUPTS();
 
-		ereport(LOG,
-				(errcode(error->sqlerrcode),
-				 errmsg("pgtopic maintenance failed while %s: %s", doing, error->message),
-				 error->detail ? errdetail("%s", error->detail) : 0,
-				 error->context ? errcontext("%s", error->context) : 0));
+		if (is_news(doing, error->message))
+			ereport(LOG,
+					(errcode(error->sqlerrcode),
+					 errmsg("pgtopic maintenance failed while %s: %s", doing, error->message),
+					 error->detail ? errdetail("%s", error->detail) : 0,
+					 error->hint ? errhint("%s", error->hint) : 0,
+					 error->context ? errcontext("%s", error->context) : 0));
 		worker_failed(psprintf("%s: %s", doing, error->message));
 		FreeErrorData(error);
 		succeeded = false;
 	}
 	PG_END_TRY();
+	if (succeeded)
+		forget_failure(doing);
 	return succeeded;
+}
+
+char *
+worker_describe(const char *what, int32 topic)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char	   *name;
+	char	   *description;
+
+	worker_begin_transaction();
+	name = topic_name_by_id(topic);
+	description = MemoryContextStrdup(context, name ? psprintf("%s of topic \"%s\"", what, name) :
+									  psprintf("%s of topic #%d", what, topic));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return description;
 }
 
 int32 *
@@ -213,8 +284,9 @@ make_wanted_segments(bool *more)
 		if (!task.report.wants_segments)
 			continue;
 		task.more = false;
-		succeeded &= worker_run_task(psprintf("making a segment of topic %d, partition %d",
-											  task.report.topic, task.report.partition),
+		succeeded &= worker_run_task(worker_describe(psprintf("making a segment of partition %d",
+													 task.report.partition),
+											task.report.topic),
 									 make_segment_task, &task);
 		*more |= task.more;
 	}
@@ -268,8 +340,7 @@ store_watermarks(void)
 	while (slots_next(&position, &task.report))
 	{
 		if (task.report.high_watermark != task.report.checkpointed)
-			succeeded &= worker_run_task(psprintf("storing the watermark of topic %d, partition %d",
-												  task.report.topic, task.report.partition),
+			succeeded &= worker_run_task(worker_describe("storing watermarks", task.report.topic),
 										 store_watermark_task, &task);
 	}
 	return succeeded;
@@ -295,7 +366,7 @@ adopt_storage(void *arg)
 	int32	   *topics = worker_topics(&count);
 
 	for (int i = 0; i < count; i++)
-		(void) worker_run_task(psprintf("adopting the storage of topic %d", topics[i]),
+		(void) worker_run_task(worker_describe("adopting the storage", topics[i]),
 							   adopt_storage_task, &topics[i]);
 }
 

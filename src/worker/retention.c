@@ -324,7 +324,7 @@ retention_run(bool all)
 			continue;
 
 		/* each on its own: the others' messages expire all the same */
-		if (!worker_run_task(psprintf("removing expired messages of topic %d", topics[i]),
+		if (!worker_run_task(worker_describe("removing expired messages", topics[i]),
 							 run_topic, &task) || task.incomplete)
 			now_left = lappend_int(now_left, topics[i]);
 	}

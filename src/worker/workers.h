@@ -49,6 +49,9 @@ extern bool worker_run_task(const char *doing, void (*run) (void *), void *arg);
  */
 extern bool retention_run(bool all);
 
+/* The text what of topic "name", in the caller's memory, for worker_run_task(). */
+extern char *worker_describe(const char *what, int32 topic);
+
 /* The ids of all topics of this database, in the caller's memory. */
 extern int32 *worker_topics(int *count);
 
