@@ -31,7 +31,7 @@ FROM pg_namespace WHERE nspname IN ('pgtopic', 'topics') ORDER BY 1;
 SELECT c.oid::regclass, r.p FROM pg_class c, unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) r (p)
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND (c.relnamespace = 'pgtopic'::regnamespace OR EXISTS (
     SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtopic')))
-AND has_table_privilege('public', c.oid, r.p) ORDER BY 1::text;
+AND has_table_privilege('public', c.oid, r.p) ORDER BY c.oid::regclass::text COLLATE "C";
 
 --
 -- create_topic needs CREATE on schema topics; the caller owns the topic

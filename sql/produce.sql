@@ -10,7 +10,7 @@ SELECT create_topic('produce.bytes', value_format => 'bytes');
 -- Overloads
 --
 SELECT p.oid::regprocedure, pg_get_function_result(p.oid), proparallel, provolatile, proisstrict
-FROM pg_proc p WHERE proname IN ('produce', 'produce_batch') ORDER BY 1::text COLLATE "C";
+FROM pg_proc p WHERE proname IN ('produce', 'produce_batch') ORDER BY p.oid::regprocedure::text COLLATE "C";
 
 -- a plain literal means text
 SELECT pg_typeof(produce('produce.text', 'plain', partition => 0));

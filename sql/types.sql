@@ -34,7 +34,7 @@ SELECT '8'::topic; \echo :SQLSTATE
 SELECT 'types.orders'::text::topic, 'types.orders'::varchar::topic, 'types.orders'::varchar(40)::topic;
 SELECT 'types.orders'::topic::text, 'types.orders'::topic::varchar, 'x ' || 'types.orders'::topic AS concatenated;
 SELECT castsource::regtype, casttarget::regtype, castcontext, castmethod
-FROM pg_cast WHERE 'topic'::regtype IN (castsource, casttarget) ORDER BY 1::text COLLATE "C", castsource::regtype::text COLLATE "C", casttarget::regtype::text COLLATE "C";
+FROM pg_cast WHERE 'topic'::regtype IN (castsource, casttarget) ORDER BY castsource::regtype::text COLLATE "C", casttarget::regtype::text COLLATE "C";
 SELECT 'types.orders'::topic::int::topic, 'types.orders'::topic::int = 'types.Orders'::topic::int AS same;
 
 -- columns of type text and varchar name topics in calls
