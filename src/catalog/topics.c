@@ -107,8 +107,11 @@ cache_init(void)
 static void
 note_relation(Oid relation, int32 topic, int32 partition)
 {
-	RelationEntry *entry = hash_search(topic_relations, &relation, HASH_ENTER, NULL);
+	RelationEntry *entry;
 
+	if (!OidIsValid(relation))
+		return;
+	entry = hash_search(topic_relations, &relation, HASH_ENTER, NULL);
 	entry->topic = topic;
 	entry->partition = partition;
 }
@@ -143,11 +146,7 @@ topic_fill(Topic *topic, const TopicRow *row)
 
 	snprintf(name, sizeof(name), "t%d", topic->id);
 	root = extension_relation(name);
-	if (!OidIsValid(root))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("storage of topic \"%s\" is missing", row->name),
-				 errdetail("Table %s.%s does not exist.", CATALOG_SCHEMA, name)));
+	topic->damaged = !OidIsValid(root);
 
 	context = AllocSetContextCreate(CacheMemoryContext, "pgtopic topic",
 									ALLOCSET_SMALL_SIZES);
@@ -161,13 +160,7 @@ topic_fill(Topic *topic, const TopicRow *row)
 		snprintf(name, sizeof(name), "t%d_p%d_offsets", topic->id, i);
 		partitions[i].positions = extension_relation(name);
 		if (!OidIsValid(partitions[i].relation) || !OidIsValid(partitions[i].positions))
-		{
-			MemoryContextDelete(context);
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("storage of topic \"%s\" is missing", row->name),
-					 errdetail("Partition %d has no tables.", i)));
-		}
+			topic->damaged = true;
 		partitions[i].slot.key.database = MyDatabaseId;
 		partitions[i].slot.key.relation = partitions[i].relation;
 		partitions[i].slot.slot = -1;
@@ -222,7 +215,7 @@ forget_dropped(void)
 }
 
 Topic *
-topic_find(int32 id)
+topic_find_any(int32 id)
 {
 	Topic	   *topic;
 	uint64		before;
@@ -254,8 +247,25 @@ topic_find(int32 id)
 		/* all but the key, which hash_search() has set */
 		memset((char *) topic + sizeof(int32), 0, sizeof(Topic) - sizeof(int32));
 	topic_fill(topic, &row);
-	topic->valid = invalidations == before;
+	topic->valid = invalidations == before && !topic->damaged;
 	return topic;
+}
+
+Topic *
+topic_find(int32 id)
+{
+	Topic	   *topic = topic_find_any(id);
+	TopicRow	row;
+
+	/* if it was dropped while we looked, it is not damaged but gone */
+	if (topic != NULL && topic->damaged && topic_row_by_id(id, &row))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("storage of topic \"%s\" is damaged", topic->name),
+				 errdetail("Some of the tables %s.t%d, t%d_p* and t%d_p*_offsets do not exist.",
+						   CATALOG_SCHEMA, id, id, id),
+				 errhint("Somebody has dropped them by hand. Use drop_topic() to drop the rest.")));
+	return topic != NULL && topic->damaged ? NULL : topic;
 }
 
 Topic *

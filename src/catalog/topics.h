@@ -41,7 +41,8 @@ typedef struct LogPartition
 typedef struct Topic
 {
 	int32		id;				/* hash key, must be first */
-	bool		valid;
+	bool		valid;			/* as far as we have heard */
+	bool		damaged;		/* some of its tables are missing */
 	char		name[NAMEDATALEN];
 	Oid			root;			/* pgtopic.t7 */
 	int			partitions_count;
@@ -52,8 +53,12 @@ typedef struct Topic
 	MemoryContext context;		/* of all the above that is allocated */
 } Topic;
 
-/* The topic with an id, or NULL. */
+/* The topic with an id, or NULL; an error if some of its tables are missing. */
 extern Topic *topic_find(int32 id);
+
+/* The same, but perhaps with damaged set: then only name, root and rights are
+ * of use. */
+extern Topic *topic_find_any(int32 id);
 
 /* The same, but an error (42704) if there is none. */
 extern Topic *topic_get(int32 id);

@@ -41,9 +41,11 @@ PG_FUNCTION_INFO_V1(pgtopic_worker_reports);
 static Topic *
 visible_topic(int32 id)
 {
-	Topic	   *topic = topic_find(id);
+	Topic	   *topic = topic_find_any(id);
 
-	if (topic == NULL || !has_privs_of_role(GetUserId(), topic_owner(topic)))
+	/* views go on showing the others when somebody has damaged one */
+	if (topic == NULL || topic->damaged ||
+		!has_privs_of_role(GetUserId(), topic_owner(topic)))
 		return NULL;
 	return topic;
 }

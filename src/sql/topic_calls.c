@@ -218,9 +218,9 @@ own_topics(int *count)
 
 	for (int i = 0; i < *count; i++)
 	{
-		Topic	   *topic = topic_find(ids[i]);
+		Topic	   *topic = topic_find_any(ids[i]);
 
-		if (topic && has_privs_of_role(GetUserId(), topic_owner(topic)))
+		if (topic && !topic->damaged && has_privs_of_role(GetUserId(), topic_owner(topic)))
 			ids[own++] = ids[i];
 	}
 	*count = own;

@@ -221,7 +221,7 @@ storage_create_segment(int32 topic, int32 partition, int64 from, int64 to)
 void
 storage_drop_topic(int32 topic)
 {
-	extension_execute(SPI_OK_UTILITY, "DROP TABLE pgtopic.t%d, pgtopic.t%d_offsets",
+	extension_execute(SPI_OK_UTILITY, "DROP TABLE IF EXISTS pgtopic.t%d, pgtopic.t%d_offsets",
 					  topic, topic);
 }
 
