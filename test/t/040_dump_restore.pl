@@ -250,45 +250,39 @@ check('--clean --create', 'postgres');
 # --- names of topics in expressions ---
 
 # What is written into views, defaults and functions is read again while the
-# structure is restored, in an order that follows from the schemas' names.
+# structure is restored, in an order that follows from the schemas' names.  A
+# constant of type topic cannot be read before its topic is there; one of type
+# text can, as the README tells.
 {
-	my %expression = (text => "'orders'::text", topic => "'orders'::topic");
-
-	for my $type (sort keys %expression)
+	sql($source, 'CREATE DATABASE expressions');
+	my $e = session($source, 'expressions');
+	$e->query_ok($_) for 'CREATE EXTENSION pgtopic', "SELECT create_topic('orders')", "SELECT produce('orders', 'hello')";
+	for my $schema ('aaa', 'zzz')
 	{
-		my $x = $expression{$type};
-		my $file = "$folder/expressions_$type.sql";
-
-		sql($source, "CREATE DATABASE expressions_$type");
-		my $e = session($source, "expressions_$type");
-		$e->query_ok($_) for 'CREATE EXTENSION pgtopic', "SELECT create_topic('orders')", "SELECT produce('orders', 'hello')";
-		for my $schema ('aaa', 'zzz')
-		{
-			$e->query_ok($_) for split /;\n/, <<"EOC";
+		$e->query_ok($_) for split /;\n/, <<"EOC";
 CREATE SCHEMA $schema;
-CREATE TABLE $schema.by_default (i int, t topic DEFAULT $x);
+CREATE TABLE $schema.by_default (i int, t topic DEFAULT 'orders'::text);
 INSERT INTO $schema.by_default VALUES (1);
-CREATE VIEW $schema.hello AS SELECT value FROM fetch_messages($x, 0, 0, 1);
-CREATE TABLE $schema.checked (t topic CHECK (t <> $x));
-CREATE FUNCTION $schema.say(text) RETURNS bigint LANGUAGE sql AS \$\$ SELECT log_offset FROM produce($x, \$1) \$\$;
-CREATE FUNCTION $schema.say_atomic(text) RETURNS bigint BEGIN ATOMIC SELECT log_offset FROM produce($x, \$1); END
+CREATE VIEW $schema.hello AS SELECT value FROM fetch_messages('orders'::text, 0, 0, 1);
+CREATE TABLE $schema.checked (t topic CHECK (t <> 'orders'::text));
+CREATE FUNCTION $schema.say(text) RETURNS bigint LANGUAGE sql AS \$\$ SELECT log_offset FROM produce('orders', \$1) \$\$;
+CREATE FUNCTION $schema.say_atomic(text) RETURNS bigint BEGIN ATOMIC SELECT log_offset FROM produce('orders'::text, \$1); END
 EOC
-		}
-		$e->quit;
-		IPC::Run::run([ $source->installed_command('pg_dump'), '-d', $source->connstr("expressions_$type"), '-f', $file ]) or die 'pg_dump failed';
-		sql($target, "CREATE DATABASE expressions_$type");
-		restore("a constant of type $type in expressions", "expressions_$type", $file);
-		my $t = session($target, "expressions_$type");
-		for my $schema ('aaa', 'zzz')
-		{
-			$t->query("INSERT INTO $schema.by_default VALUES (2)");
-			result_is($t, "SELECT string_agg(t::text, ' ') FROM $schema.by_default", 'orders orders', "... in a default in schema $schema");
-			result_is($t, "SELECT value FROM $schema.hello", 'hello', '... in a view');
-			result_is($t, "SELECT $schema.say('x') < $schema.say_atomic('x')", 't', '... in functions');
-			error_is($t, "INSERT INTO $schema.checked VALUES ('orders')", '23514', undef, '... in a check');
-		}
-		$t->quit;
 	}
+	$e->quit;
+	IPC::Run::run([ $source->installed_command('pg_dump'), '-d', $source->connstr('expressions'), '-f', "$folder/expressions.sql" ]) or die 'pg_dump failed';
+	sql($target, 'CREATE DATABASE expressions');
+	restore("names of topics in expressions, as text", 'expressions', "$folder/expressions.sql");
+	my $t = session($target, 'expressions');
+	for my $schema ('aaa', 'zzz')
+	{
+		$t->query("INSERT INTO $schema.by_default VALUES (2)");
+		result_is($t, "SELECT string_agg(t::text, ' ') FROM $schema.by_default", 'orders orders', "... in a default in schema $schema");
+		result_is($t, "SELECT value FROM $schema.hello", 'hello', '... in a view');
+		result_is($t, "SELECT $schema.say('x') < $schema.say_atomic('x')", 't', '... in functions');
+		error_is($t, "INSERT INTO $schema.checked VALUES ('orders')", '23514', undef, '... in a check');
+	}
+	$t->quit;
 }
 
 $s->quit;
