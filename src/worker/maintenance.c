@@ -20,6 +20,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
@@ -49,6 +50,22 @@ worker_begin_transaction(void)
 {
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+}
+
+/* Whether this database (still) has the extension; *name is set if so. */
+static bool
+has_extension(char *name)
+{
+	MemoryContext context = CurrentMemoryContext;
+	bool		exists;
+
+	worker_begin_transaction();
+	exists = extension_exists();
+	if (exists && name)
+		strlcpy(name, get_database_name(MyDatabaseId), NAMEDATALEN);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return exists;
 }
 
 /* A failure that has been logged, and is not logged again for a while. */
@@ -98,12 +115,15 @@ forget_failure(const char *doing)
 	hash_search(failures, key, HASH_REMOVE, NULL);
 }
 
-/* The error is cleaned up after as in PostgreSQL's own background processes. */
+/*
+ * The error is cleaned up after as in PostgreSQL's own background processes.
+ * What fails since the extension is being dropped meanwhile is no failure.
+ */
 bool
 worker_run_task(const char *doing, void (*run) (void *), void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
-	bool		succeeded = true;
+	ErrorData  *volatile error = NULL;
 
 	worker_doing(doing);
 	PG_TRY();
@@ -112,15 +132,23 @@ worker_run_task(const char *doing, void (*run) (void *), void *arg)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		HOLD_INTERRUPTS();
 		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		RESUME_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+	}
+	PG_END_TRY();
 
+	if (error == NULL)
+	{
+		forget_failure(doing);
+		return true;
+	}
+	if (has_extension(NULL))
+	{
 		if (is_news(doing, error->message))
 			ereport(LOG,
 					(errcode(error->sqlerrcode),
@@ -129,13 +157,9 @@ worker_run_task(const char *doing, void (*run) (void *), void *arg)
 					 error->hint ? errhint("%s", error->hint) : 0,
 					 error->context ? errcontext("%s", error->context) : 0));
 		worker_failed(psprintf("%s: %s", doing, error->message));
-		FreeErrorData(error);
-		succeeded = false;
 	}
-	PG_END_TRY();
-	if (succeeded)
-		forget_failure(doing);
-	return succeeded;
+	FreeErrorData(error);
+	return false;
 }
 
 char *
@@ -224,6 +248,18 @@ make_segment(const SlotReport *report)
 	worker_begin_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	partition = partition_of_slot(report);
+
+	/*
+	 * Who drops the topic locks its root first.  Then this is not the time, and
+	 * soon perhaps nothing to be done.
+	 */
+	if (partition != NULL)
+	{
+		if (!ConditionalLockRelationOid(partition->topic->root, AccessShareLock))
+			partition = NULL;
+		else
+			partition = partition_of_slot(report);
+	}
 	if (partition != NULL)
 	{
 		end = segments_end(partition);
@@ -383,20 +419,6 @@ remove_expired(void *arg)
 	RetentionTask *task = arg;
 
 	task->incomplete = retention_run(task->all);
-}
-
-/* Whether this database (still) has the extension; *name is set if so. */
-static bool
-has_extension(char *name)
-{
-	bool		exists;
-
-	worker_begin_transaction();
-	exists = extension_exists();
-	if (exists && name)
-		strlcpy(name, get_database_name(MyDatabaseId), NAMEDATALEN);
-	CommitTransactionCommand();
-	return exists;
 }
 
 static bool
