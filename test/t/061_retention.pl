@@ -46,11 +46,6 @@ sub rows_before_start
 	return "SELECT count(*) FROM pgtopic.t$id WHERE last_offset < (SELECT log_start_offset FROM partition_status WHERE topic = '$topic')";
 }
 
-sub set_of
-{
-	return join(' ', sort split /\n/, $_[0]);
-}
-
 # --- by time ---
 
 $s->query_ok("SELECT create_topic('time', segment_messages => 1000, retention => '1 hour')");
