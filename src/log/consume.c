@@ -75,7 +75,18 @@ consume_partition(LogPartition *partition, const char *group, int64 max, LookMod
 
 	/* a first look without the lock, which most partitions do not pass */
 	partition_state(partition, &state);
-	if (state.next_offset == 0 || group_offset(partition, group) >= state.high_watermark)
+	if (state.next_offset == 0)
+		return 0;
+	offset = group_offset(partition, group);
+	if (offset >= state.high_watermark)
+		return 0;
+
+	/*
+	 * Giving the lock back wakes those who sleep on the topic, ourselves included.
+	 * So who is about to sleep takes it only where there is a message.
+	 */
+	if (mode != LOOK_LAST &&
+		log_read(partition, offset, 1, state.high_watermark, sink_nothing, NULL).messages == 0)
 		return 0;
 	if (!position_try_lock(partition, group, &taken))
 		return 0;

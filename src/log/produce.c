@@ -193,6 +193,21 @@ check_headers(const MessageSet *messages)
 	}
 }
 
+/* Where all messages of a call have the same timestamp, none needs its own. */
+static void
+fold_timestamps(MessageSet *messages)
+{
+	if (messages->timestamps == NULL || messages->count == 0)
+		return;
+	for (int i = 1; i < messages->count; i++)
+	{
+		if (messages->timestamps[i] != messages->timestamps[0])
+			return;
+	}
+	messages->timestamp = DatumGetTimestampTz(messages->timestamps[0]);
+	messages->timestamps = NULL;
+}
+
 static void
 check_timestamps(const MessageSet *messages)
 {
@@ -422,6 +437,7 @@ produce_messages(Topic *topic, MessageSet *messages, int32 partition, ProducedRa
 	int			ranges_count = 0;
 
 	check_headers(messages);
+	fold_timestamps(messages);
 	check_timestamps(messages);
 	check_formats(topic, messages);
 	check_sizes(topic, messages);

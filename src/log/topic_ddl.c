@@ -252,10 +252,14 @@ topic_alter(int32 topic_id, const char *option, const char *value)
 {
 	ExtensionOwner saved;
 	ErrorContextCallback callback;
+	Topic	   *topic;
+	char	   *name;
 	char	   *sql;
 
 	extension_require_writable("alter_topic()");
-	topic_check_owner(topic_get(topic_id));
+	topic = topic_get(topic_id);
+	topic_check_owner(topic);
+	name = pstrdup(topic->name);
 
 	if (strcmp(option, "partitions") == 0)
 		ereport(ERROR,
@@ -282,6 +286,8 @@ topic_alter(int32 topic_id, const char *option, const char *value)
 	SPI_connect();
 	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.topic SET %s = %s WHERE id = %d",
 					  quote_identifier(option), sql, topic_id);
+	if (SPI_processed == 0)
+		topic_error_unknown(name);
 	SPI_finish();
 	extension_owner_end(&saved);
 	slots_forbid_prepare("alter_topic()");
@@ -308,7 +314,11 @@ topic_add_partitions(int32 topic_id, int32 total)
 	extension_owner_begin(&saved);
 	SPI_connect();
 	/* the row's lock: two calls at once come one after the other */
-	before = select_int64(psprintf("SELECT partitions::pg_catalog.int8 FROM pgtopic.topic WHERE id = %d FOR UPDATE",
+	extension_execute(SPI_OK_SELECT, "SELECT FROM pgtopic.topic WHERE id = %d FOR UPDATE",
+					  topic_id);
+	if (SPI_processed == 0)
+		topic_error_unknown(name);
+	before = select_int64(psprintf("SELECT partitions::pg_catalog.int8 FROM pgtopic.topic WHERE id = %d",
 								   topic_id));
 	if (total <= before)
 		ereport(ERROR,
@@ -337,6 +347,7 @@ topic_drop(int32 topic_id)
 {
 	ExtensionOwner saved;
 	Topic	   *topic;
+	char	   *name;
 
 	extension_require_writable("drop_topic()");
 	/* a damaged one can be dropped too */
@@ -344,11 +355,14 @@ topic_drop(int32 topic_id)
 	if (topic == NULL)
 		topic = topic_get(topic_id);
 	topic_check_owner(topic);
+	name = pstrdup(topic->name);
 
 	extension_owner_begin(&saved);
 	SPI_connect();
 	/* locks and drops the tables, then the rows, as create_topic() cannot */
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.topic WHERE id = %d", topic_id);
+	if (SPI_processed == 0)
+		topic_error_unknown(name);	/* another session was quicker */
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.partition WHERE topic_id = %d", topic_id);
 	storage_drop_topic(topic_id);
 	SPI_finish();
