@@ -104,34 +104,28 @@ log_fetch(int32 topic_id, int32 number, int64 from, int64 max, Deadline deadline
 	for (;;)
 	{
 		MemoryContext old = MemoryContextSwitchTo(look);
-		bool		standby = RecoveryInProgress();
 		Topic	   *topic;
 		LogPartition *partition;
 		ConditionVariable *condition;
-		SlotState	state;
 		int64		messages;
-		bool		moved;
 
 		/* looked up each time: it may have been dropped while we slept */
 		topic = topic_get(topic_id);
 		topic_check_use(topic);
 		partition = topic_partition_get(topic, number);
-		partition_state(partition, &state);
 
 		/*
 		 * Prepare to sleep, then look: a commit in between wakes us.  What reads
 		 * buffers meanwhile may use this process's condition variable for itself;
 		 * the sleep then returns at once, and we look again.
 		 */
-		condition = standby ? topic_condition(topic_id) : slot_condition(&partition->slot);
+		condition = partition_condition(&partition->slot.key);
 		ConditionVariablePrepareToSleep(condition);
 		messages = fetch_now(partition, from, max, &settled, sink, arg);
-		/* the slot may have been given away, and the partition got another */
-		moved = !standby && condition != slot_condition(&partition->slot);
 
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(look);
-		if (messages > 0 || (!moved && !wait_until(condition, deadline)))
+		if (messages > 0 || !wait_until(condition, deadline))
 		{
 			ConditionVariableCancelSleep();
 			MemoryContextDelete(look);

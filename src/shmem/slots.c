@@ -68,6 +68,8 @@ slots_shmem_init(void)
 		slots_control->clock_hand = 0;
 		for (int i = 0; i < TOPIC_CONDITIONS; i++)
 			ConditionVariableInit(&slots_control->topic_conditions[i]);
+		for (int i = 0; i < PARTITION_CONDITIONS; i++)
+			ConditionVariableInit(&slots_control->partition_conditions[i]);
 
 		slots_control->free_slot = 0;
 		for (int i = 0; i < pgtopic_max_partitions; i++)
@@ -76,7 +78,6 @@ slots_shmem_init(void)
 
 			memset(slot, 0, sizeof(PartitionSlot));
 			LWLockInitialize(&slot->lock, slots_control->tranche);
-			ConditionVariableInit(&slot->moved);
 			openlist_init(&slot->open);
 			slot->next_free = i + 1 < pgtopic_max_partitions ? i + 1 : -1;
 		}
@@ -278,8 +279,6 @@ slot_find_victim(void)
 		{
 			slot_give_away(slot);
 			LWLockRelease(&slot->lock);
-			/* its sleepers look anew, and find or make another slot */
-			ConditionVariableBroadcast(&slot->moved);
 			return number;
 		}
 	}
@@ -363,7 +362,7 @@ slot_set_segments_end(const SlotKey *key, int64 end, int64 segment_messages)
 	slot->wants_segments = slot->next_offset > slot->wake_at ||
 		slot->segments_wanted > end;
 	LWLockRelease(&slot->lock);
-	ConditionVariableBroadcast(&slot->moved);
+	ConditionVariableBroadcast(partition_condition(key));
 }
 
 int64
@@ -451,7 +450,6 @@ static void
 slot_forget_if(int number, const SlotKey *key)
 {
 	PartitionSlot *slot = &slots_array[number];
-	bool		forgotten = false;
 
 	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
 	if (key_equal(&slot->key, key) && slot->open.head == OPENLIST_NONE)
@@ -459,11 +457,8 @@ slot_forget_if(int number, const SlotKey *key)
 		slot_give_away(slot);
 		slot->next_free = slots_control->free_slot;
 		slots_control->free_slot = number;
-		forgotten = true;
 	}
 	LWLockRelease(&slot->lock);
-	if (forgotten)
-		ConditionVariableBroadcast(&slot->moved);
 }
 
 void
@@ -494,10 +489,11 @@ slots_forget_database(Oid database)
 }
 
 ConditionVariable *
-slot_condition(const SlotRef *ref)
+partition_condition(const SlotKey *key)
 {
-	Assert(ref->slot >= 0);
-	return &slots_array[ref->slot].moved;
+	uint32		hash = hash_combine(murmurhash32(key->database), murmurhash32(key->relation));
+
+	return &slots_control->partition_conditions[hash % PARTITION_CONDITIONS];
 }
 
 ConditionVariable *

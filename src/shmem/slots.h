@@ -160,10 +160,10 @@ extern void slots_forget_database(Oid database);
 
 /*
  * What a reader of one partition, and what a consumer of a topic sleeps on.
- * Spurious wakeups occur.  slot_condition() needs a ref that a call before has
- * resolved.
+ * Spurious wakeups occur.  They are no part of a slot: who sleeps needs none, so
+ * there can be more sleepers than slots, and giving a slot away wakes nobody.
  */
-extern ConditionVariable *slot_condition(const SlotRef *ref);
+extern ConditionVariable *partition_condition(const SlotKey *key);
 extern ConditionVariable *topic_condition(int32 topic);
 
 /*

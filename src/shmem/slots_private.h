@@ -18,13 +18,13 @@
 #include "base/openlist.h"
 #include "shmem/slots.h"
 
-/* Topics share these by hash; a consumer may wake for another topic. */
-#define TOPIC_CONDITIONS	128
+/* Shared by hash: a sleeper may wake for another topic or partition. */
+#define TOPIC_CONDITIONS		128
+#define PARTITION_CONDITIONS	1024
 
 typedef struct PartitionSlot
 {
-	LWLock		lock;			/* all below, but for moved and next_free */
-	ConditionVariable moved;	/* the watermark or the segments moved */
+	LWLock		lock;			/* all below, but for next_free */
 	SlotKey		key;			/* InvalidOid if empty; writing it needs the
 								 * directory lock too */
 	int32		topic;
@@ -51,6 +51,7 @@ typedef struct SlotsControl
 	slock_t		pool_lock;		/* free_append, and next of free elements */
 	int32		free_append;
 	ConditionVariable topic_conditions[TOPIC_CONDITIONS];
+	ConditionVariable partition_conditions[PARTITION_CONDITIONS];
 } SlotsControl;
 
 extern SlotsControl *slots_control;

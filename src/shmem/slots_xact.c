@@ -126,6 +126,7 @@ close_appends(void)
 	{
 		PartitionSlot *slot = &slots_array[my_appends[i].slot];
 		OpenAppend *append = &slots_pool[my_appends[i].append];
+		SlotKey		key;
 		int32		topic;
 		bool		moved;
 		int64		watermark;
@@ -136,6 +137,7 @@ close_appends(void)
 		moved = watermark != slot->high_watermark;
 		slot->high_watermark = watermark;
 		topic = slot->topic;
+		key = slot->key;
 		LWLockRelease(&slot->lock);
 		my_slots[my_appends[i].slot] = false;
 
@@ -146,7 +148,7 @@ close_appends(void)
 
 		if (moved)
 		{
-			ConditionVariableBroadcast(&slot->moved);
+			ConditionVariableBroadcast(partition_condition(&key));
 			ConditionVariableBroadcast(topic_condition(topic));
 		}
 	}
@@ -191,6 +193,8 @@ static void
 resource_release_callback(ResourceReleasePhase phase, bool isCommit,
 						  bool isTopLevel, void *arg)
 {
+	bool		all_partitions = false;
+
 	if (my_wakes_count == 0 || phase != RESOURCE_RELEASE_AFTER_LOCKS)
 		return;
 	if (!isTopLevel && isCommit)
@@ -199,17 +203,11 @@ resource_release_callback(ResourceReleasePhase phase, bool isCommit,
 	for (int i = 0; i < my_wakes_count; i++)
 	{
 		ConditionVariableBroadcast(topic_condition(my_wakes[i].topic));
-		if (my_wakes[i].all_partitions)
-		{
-			for (int n = 0; n < pgtopic_max_partitions; n++)
-			{
-				/* a look without the lock: waking too many does no harm */
-				if (slots_array[n].topic == my_wakes[i].topic &&
-					slots_array[n].key.database == MyDatabaseId)
-					ConditionVariableBroadcast(&slots_array[n].moved);
-			}
-		}
+		all_partitions |= my_wakes[i].all_partitions;
 	}
+	/* a topic is dropped seldom, and waking too many does no harm */
+	for (int i = 0; all_partitions && i < PARTITION_CONDITIONS; i++)
+		ConditionVariableBroadcast(&slots_control->partition_conditions[i]);
 	if (isTopLevel)
 		my_wakes_count = 0;
 }

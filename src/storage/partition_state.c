@@ -201,7 +201,7 @@ wait_for_segments_or_fail(LogPartition *partition, int64 count)
 		int64		now_end;
 		int64		wanted;
 
-		ConditionVariablePrepareToSleep(slot_condition(&partition->slot));
+		ConditionVariablePrepareToSleep(partition_condition(&partition->slot.key));
 		now_end = slot_segments_end(&partition->slot.key);
 		wanted = slot_segments_wanted(&partition->slot.key);
 		if (now_end >= wanted)
@@ -224,7 +224,7 @@ wait_for_segments_or_fail(LogPartition *partition, int64 count)
 					 errhint("See worker_status and the server's log for what keeps the worker from it, or increase pgtopic.segment_wait_timeout.")));
 		}
 		database_wake_worker(MyDatabaseId, false);
-		(void) ConditionVariableTimedSleep(slot_condition(&partition->slot), 100, wait_event);
+		(void) ConditionVariableTimedSleep(partition_condition(&partition->slot.key), 100, wait_event);
 	}
 	ConditionVariableCancelSleep();
 }

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -45,6 +46,9 @@
 /* How soon the same failure is logged again. */
 #define LOG_AGAIN_MS	60000
 
+/* How long a lock is in the way before that is logged. */
+#define LOG_LOCK_MS		10000
+
 void
 worker_begin_transaction(void)
 {
@@ -68,20 +72,26 @@ has_extension(char *name)
 	return exists;
 }
 
-/* A failure that has been logged, and is not logged again for a while. */
+/* What a task fails with again and again. */
 typedef struct Failure
 {
 	char		doing[WORKER_DOING_MAX];	/* hash key, must be first */
 	char		message[WORKER_ERROR_MAX];
-	TimestampTz logged_at;
+	TimestampTz since;
+	TimestampTz logged_at;		/* 0: not yet */
 } Failure;
 
 static HTAB *failures = NULL;
 
-/* Whether a failure is news: another one than the last time, or long ago. */
+/*
+ * Whether a failure is worth a line in the log: another one than the last time,
+ * or the last line is a while ago.  A lock that somebody holds is, if it takes
+ * long.
+ */
 static bool
-is_news(const char *doing, const char *message)
+is_news(const char *doing, const ErrorData *error)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	char		key[WORKER_DOING_MAX];
 	Failure    *failure;
 	bool		found;
@@ -96,11 +106,19 @@ is_news(const char *doing, const char *message)
 	}
 	strlcpy(key, doing, sizeof(key));
 	failure = hash_search(failures, key, HASH_ENTER, &found);
-	if (found && strncmp(failure->message, message, WORKER_ERROR_MAX - 1) == 0 &&
-		!TimestampDifferenceExceeds(failure->logged_at, GetCurrentTimestamp(), LOG_AGAIN_MS))
+	if (!found || strncmp(failure->message, error->message, WORKER_ERROR_MAX - 1) != 0)
+	{
+		strlcpy(failure->message, error->message, WORKER_ERROR_MAX);
+		failure->since = now;
+		failure->logged_at = 0;
+	}
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE &&
+		!TimestampDifferenceExceeds(failure->since, now, LOG_LOCK_MS))
 		return false;
-	strlcpy(failure->message, message, WORKER_ERROR_MAX);
-	failure->logged_at = GetCurrentTimestamp();
+	if (failure->logged_at != 0 &&
+		!TimestampDifferenceExceeds(failure->logged_at, now, LOG_AGAIN_MS))
+		return false;
+	failure->logged_at = now;
 	return true;
 }
 
@@ -149,7 +167,7 @@ worker_run_task(const char *doing, void (*run) (void *), void *arg)
 	}
 	if (has_extension(NULL))
 	{
-		if (is_news(doing, error->message))
+		if (is_news(doing, error))
 			ereport(LOG,
 					(errcode(error->sqlerrcode),
 					 errmsg("pgtopic maintenance failed while %s: %s", doing, error->message),
@@ -291,7 +309,7 @@ make_segment(const SlotReport *report)
 typedef struct SlotTask
 {
 	SlotReport	report;
-	bool		more;			/* it wants another segment */
+	bool		more;			/* it wants another segment; or: it was stored */
 } SlotTask;
 
 static void
@@ -355,8 +373,7 @@ store_watermark_task(void *arg)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 
-	if (stored)
-		slot_set_checkpointed(&report->key, report->high_watermark);
+	task->more = stored;
 }
 
 /*
@@ -372,12 +389,33 @@ store_watermarks(void)
 	int			position = 0;
 	SlotTask	task;
 	bool		succeeded = true;
+	List	   *stored = NIL;
+	ListCell   *cell;
 
 	while (slots_next(&position, &task.report))
 	{
-		if (task.report.high_watermark != task.report.checkpointed)
-			succeeded &= worker_run_task(worker_describe("storing watermarks", task.report.topic),
-										 store_watermark_task, &task);
+		if (task.report.high_watermark == task.report.checkpointed)
+			continue;
+		task.more = false;
+		succeeded &= worker_run_task(worker_describe("storing watermarks", task.report.topic),
+									 store_watermark_task, &task);
+		if (task.more)
+		{
+			SlotReport *copy = palloc(sizeof(SlotReport));
+
+			*copy = task.report;
+			stored = lappend(stored, copy);
+		}
+	}
+
+	/* one flush for all of them; then a crash does not take them back either */
+	if (stored != NIL)
+		XLogFlush(XactLastCommitEnd);
+	foreach(cell, stored)
+	{
+		SlotReport *report = lfirst(cell);
+
+		slot_set_checkpointed(&report->key, report->high_watermark);
 	}
 	return succeeded;
 }
