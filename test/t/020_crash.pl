@@ -18,7 +18,7 @@ my $PRODUCERS = 4;
 my $STATEMENTS = 6000;    # more than can be done before the crash
 
 my $node = new_node('crash', conf => "restart_after_crash = on\npgtopic.checkpoint_interval = '100ms'");
-my $folder = $PostgreSQL::Test::Utils::tmp_check;
+my $folder = PostgreSQL::Test::Utils::tempdir;
 my $s = session($node);
 
 $s->query_ok($_) for split /;\n/, <<EOC;

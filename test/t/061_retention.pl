@@ -251,7 +251,7 @@ $s->query_ok("SELECT produce('after', 'x')");
 wait_until($s, "SELECT log_start_offset = 1 FROM pgtopic.partition WHERE topic_id = 'after'::topic::int", 'a topic in trouble keeps no other from being served');
 result_is($s, status('after'), '1|1', "... partition_status shows the others");
 result_is($s, "SELECT count(*) FROM topic_status WHERE topic = 'after'", '1', "... and so does topic_status");
-error_is($s, "SELECT produce('broken', 'x')", '42P01', qr/storage of topic "broken" is missing/, '... and says what is wrong');
+error_is($s, "SELECT produce('broken', 'x')", '42P01', qr/storage of topic "broken" is damaged/, '... and says what is wrong');
 $s->query("SELECT drop_topic('broken')");
 is($s->error, '', '... and can be dropped');
 $s->query("DROP TABLE pgtopic.t$broken") if $s->error ne '';
@@ -267,5 +267,5 @@ wait_until($s, status('after'), 'alter_topic() has retention look at once', '2|2
 
 $_->quit for $s, $o;
 $node->stop;
-log_is_clean($node, allow => [ qr/failed while .*storage of topic "broken" is missing/, qr/failed while .*: canceling statement due to lock timeout/ ]);
+log_is_clean($node, allow => [ qr/failed while .*storage of topic "broken" is damaged/, qr/failed while .*: canceling statement due to lock timeout/ ]);
 done_testing();

@@ -17,7 +17,7 @@ pgtopic.max_partitions = 8
 pgtopic.checkpoint_interval = '50ms'
 max_locks_per_transaction = 256
 EOC
-my $folder = $PostgreSQL::Test::Utils::tmp_check;
+my $folder = PostgreSQL::Test::Utils::tempdir;
 my $s = session($node);
 
 result_is($s, 'SHOW pgtopic.max_partitions', '8', 'there are eight slots');

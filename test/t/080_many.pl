@@ -83,7 +83,7 @@ $node->append_conf('postgresql.conf', "max_locks_per_transaction = 64\nmax_conne
 $node->restart;
 $s = session($node);
 $s->query("SELECT create_topic('toowide', 3000)");
-like($s->error, qr/53200: out of shared memory.*HINT:  You might need to increase max_locks_per_transaction/s, 'a topic that needs more locks than there are says what to increase');
+like($s->error, qr/53200: out of shared memory.*HINT:  You might need to increase "?max_locks_per_transaction/s, 'a topic that needs more locks than there are says what to increase');
 result_is($s, "SELECT count(*) FROM topic_status WHERE topic::text = 'toowide'", '0', '... and is not there');
 result_is($s, "SELECT log_offset FROM produce('topic-100', 'x')", '1', '... and the server goes on');
 $s->quit;
