@@ -312,6 +312,28 @@ result_is($s, "SELECT string_agg(id::text, ' ' ORDER BY id) FROM pgtopic.topic",
 $s->query_ok("SELECT create_topic('newest')");
 result_is($s, "SELECT log_offset FROM produce('newest', 'e')", '0', 'a topic that is made after the crash is a new one');
 
+# --- SIGKILL of the workers: the server begins anew, and so do they ---
+
+for my $worker ('maintenance', 'launcher')
+{
+	my ($launcher, $pid) = ($s->query_ok("SELECT pid FROM worker_status WHERE worker = 'launcher'"), worker_pid($s));
+	my $open = session($node);
+
+	$open->query_ok("BEGIN; SELECT produce('t', 'never $worker', partition => 0)");
+	my $end = $s->query_ok("SELECT log_offset FROM produce('t', 'before the end of the $worker', partition => 0)");
+	kill_backend($worker eq 'launcher' ? $launcher : $pid);
+	# the session ends when the server does
+	$open->query('SELECT pg_sleep(60)');
+	isnt($open->error, '', "SIGKILL of the $worker: the server begins anew");
+	$_->quit for $s, $open;
+	$node->poll_query_until('postgres', 'SELECT true') or die 'the server does not come back';
+	$s = session($node);
+	await_workers($s, '... and so do the workers');
+	result_is($s, "SELECT worker, pid IN ($launcher, $pid) FROM worker_status ORDER BY worker", "launcher|f\nmaintenance|f", '... as new processes');
+	result_is($s, "SELECT value FROM fetch_messages('t', 0, $end)", "before the end of the $worker", '... what was committed is there');
+	cmp_ok($s->query_ok("SELECT log_offset FROM produce('t', 'x', partition => 0)"), '>', $end, '... and the log goes on');
+}
+
 $s->quit;
 $node->stop;
 log_is_clean($node, crash => 1);

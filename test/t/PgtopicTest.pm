@@ -197,7 +197,7 @@ sub log_is_clean
 
 	# a fast shutdown, and pg_terminate_backend()
 	push @allow, qr/FATAL:  terminating background worker "pgtopic \w+" due to administrator command/;
-	push @allow, qr/terminated by signal|terminating connection (because of crash|due to unexpected postmaster exit)/
+	push @allow, qr/terminated by signal|terminating connection (because of crash|due to unexpected postmaster exit)|unexpected pageaddr/
 	  if $param{crash};
 	for my $line (split /\n/, PostgreSQL::Test::Utils::slurp_file($node->logfile))
 	{
