@@ -217,6 +217,34 @@ $s->query_ok("SELECT drop_topic('gone')");
 $w->result;
 error_came($w, '42704', qr/"gone"/, '... and a drop of the topic on the primary');
 
+# A statement that runs has a snapshot, and on a standby what the primary prunes
+# meanwhile cannot be replayed before it ends (max_standby_streaming_delay).  A
+# reader that waits must not hold up what it waits for.
+{
+	my $idle = session($standby);
+	$s->query_ok("SELECT create_topic('quiet')");
+	catch_up();
+	$idle->send("SELECT value FROM fetch_messages('quiet', 0, 0, max_wait => '5 min')");
+	await_waiting($r, $idle);
+	for my $i (1 .. 200)
+	{
+		$s->query_ok("SELECT produce('other', 'x')");
+		$s->query_ok("SELECT count(*) FROM consume('other', 'g')");
+		# watermarks are stored meanwhile
+		$s->query_ok('SELECT pg_sleep(0.01)') if $i % 4 == 0;
+	}
+	my $before = time();
+	catch_up();
+	my $took = time() - $before;
+	ok($took < 10, 'a reader that waits on the standby does not keep it from replaying') or diag("took $took s");
+	# it may return with nothing before its time, to ask again, but not with an error
+	$s->query_ok("SELECT produce('quiet', 'at last')");
+	my $got = $idle->result;
+	$got = $idle->query("SELECT value FROM fetch_messages('quiet', 0, 0, max_wait => '60 s')") while defined $got && $got eq '';
+	is($got // $idle->error, 'at last', '... and gets what it waits for');
+	$idle->quit;
+}
+
 # --- promotion ---
 
 # The primary dies with a transaction open and a group in the middle.

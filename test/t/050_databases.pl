@@ -87,6 +87,22 @@ wait_until($s, "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = '
 await_workers($one);
 result_is($s, workers_of('one'), '1', '... which starts no second worker');
 
+# Settings of a database are for its sessions, and not for the worker.
+{
+	my $pid = worker_pid($one);
+	$one->query_ok("ALTER DATABASE one SET $_") for q{default_transaction_read_only = on}, q{statement_timeout = '1ms'}, q{default_transaction_isolation = 'serializable'},
+	  q{idle_in_transaction_session_timeout = '1ms'}, q{search_path = 'nowhere'}, q{client_min_messages = 'debug5'}, q{check_function_bodies = off};
+	$s->query_ok("SELECT pg_terminate_backend($pid)");
+	wait_until($one, "SELECT pid <> $pid AND state <> 'stopped' FROM worker_status WHERE worker = 'maintenance'");
+	$one->query_ok("SELECT create_topic('settings', retention => '1 ms', segment_messages => 1000)");
+	$one->query_ok("SELECT count(*) FROM produce_batch('settings', ARRAY(SELECT 'x' FROM generate_series(1, 4000)))");
+	wait_until($one, "SELECT log_start_offset = 4000 AND high_watermark = 4000 FROM pgtopic.partition WHERE topic_id = 'settings'::topic::int",
+		'whatever a database sets for its sessions, the worker works');
+	wait_until($one, "SELECT min(from_offset) FROM segment_status WHERE topic = 'settings'", '... dropping and making segments', '4000');
+	result_is($one, "SELECT last_error FROM worker_status WHERE worker = 'maintenance'", '', '... without an error');
+	$one->query_ok('ALTER DATABASE one RESET ALL');
+}
+
 # --- DROP DATABASE, RENAME, TEMPLATE, SET TABLESPACE: the worker gets out of the way ---
 
 sub works
