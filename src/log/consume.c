@@ -220,7 +220,7 @@ log_consume(int32 topic_id, const char *group, int64 max, Deadline deadline,
 			MemoryContextDelete(look);
 			return messages;
 		}
-		last = !wait_until(topic_condition(topic_id), deadline);
+		last = !wait_until(topic_condition(topic_id), &deadline);
 	}
 }
 

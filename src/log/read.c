@@ -125,7 +125,7 @@ log_fetch(int32 topic_id, int32 number, int64 from, int64 max, Deadline deadline
 
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(look);
-		if (messages > 0 || !wait_until(condition, deadline))
+		if (messages > 0 || !wait_until(condition, &deadline))
 		{
 			ConditionVariableCancelSleep();
 			MemoryContextDelete(look);

@@ -8,6 +8,8 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
+#include "replication/walreceiver.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
@@ -18,6 +20,9 @@
 
 /* On a standby nothing wakes a reader when WAL has been replayed. */
 #define STANDBY_POLL_MS		100
+
+/* So many of them without any progress, where we cannot know what there is. */
+#define STANDBY_IDLE_LOOKS	10
 
 /* One sleep; the deadline may be further away than an int of ms can say. */
 #define SLEEP_MAX_MS		(60 * 60 * 1000)
@@ -34,20 +39,46 @@ deadline_after(const Interval *max_wait)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("max_wait must not be negative")));
 	deadline.none = usecs < 1;
+	deadline.replayed = InvalidXLogRecPtr;
+	deadline.looks = 0;
 	deadline.at = GetCurrentTimestamp() + (int64) Min(usecs, (double) WAIT_MAX_USECS);
 	return deadline;
 }
 
+/*
+ * Whether replay stands still though there is something to replay.  Without a WAL
+ * receiver nobody knows, so it is assumed after a while.
+ */
+static bool
+holds_up_replay(Deadline *deadline)
+{
+	XLogRecPtr	replayed = GetXLogReplayRecPtr(NULL);
+	XLogRecPtr	received = GetWalRcvFlushRecPtr(NULL, NULL);
+
+	if (replayed != deadline->replayed)
+	{
+		deadline->replayed = replayed;
+		deadline->looks = 0;
+		return false;
+	}
+	deadline->looks++;
+	if (XLogRecPtrIsInvalid(received))
+		return deadline->looks >= STANDBY_IDLE_LOOKS;
+	return received > replayed;
+}
+
 bool
-wait_until(ConditionVariable *condition, Deadline deadline)
+wait_until(ConditionVariable *condition, Deadline *deadline)
 {
 	static uint32 wait_event = 0;
 	long		milliseconds;
 
-	if (deadline.none)
+	if (deadline->none)
 		return false;
-	milliseconds = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline.at);
+	milliseconds = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline->at);
 	if (milliseconds <= 0)
+		return false;
+	if (RecoveryInProgress() && holds_up_replay(deadline))
 		return false;
 	if (wait_event == 0)
 		wait_event = compat_wait_event("PgtopicMessages");

@@ -167,7 +167,7 @@ pgtopic_wait_for_messages(PG_FUNCTION_ARGS)
 			break;
 		/* ends the transaction, and with it snapshots and locks */
 		SPI_commit();
-		if (!wait_until(condition, deadline))
+		if (!wait_until(condition, &deadline))
 			break;
 	}
 	ConditionVariableCancelSleep();
