@@ -38,12 +38,12 @@ group_check_name(const char *group)
  * that has expired, at the start of the log.
  */
 static int64
-group_offset(LogPartition *partition, const char *group)
+group_offset(LogPartition *partition, const char *group, int64 log_start)
 {
 	int64		offset = 0;
 
 	(void) position_read(partition, group, &offset);
-	return Max(offset, partition_log_start(partition));
+	return Max(offset, log_start);
 }
 
 /* What sink_nothing() counts is enough for log_can_consume(). */
@@ -70,6 +70,7 @@ consume_partition(LogPartition *partition, const char *group, int64 max, LookMod
 {
 	SlotState	state;
 	ReadResult	result;
+	int64		log_start;
 	int64		offset;
 	bool		taken;
 
@@ -77,7 +78,8 @@ consume_partition(LogPartition *partition, const char *group, int64 max, LookMod
 	partition_state(partition, &state);
 	if (state.next_offset == 0)
 		return 0;
-	offset = group_offset(partition, group);
+	log_start = partition_log_start(partition);
+	offset = group_offset(partition, group, log_start);
 	if (offset >= state.high_watermark)
 		return 0;
 
@@ -91,7 +93,8 @@ consume_partition(LogPartition *partition, const char *group, int64 max, LookMod
 	if (!position_try_lock(partition, group, &taken))
 		return 0;
 
-	offset = group_offset(partition, group);
+	/* the log start of before will do: what is gone cannot be read */
+	offset = group_offset(partition, group, log_start);
 	partition_state(partition, &state);
 	result.messages = 0;
 	result.next_offset = offset;

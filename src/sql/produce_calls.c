@@ -13,6 +13,7 @@
 #include "funcapi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "catalog/extension.h"
@@ -37,6 +38,28 @@ arg_partition(FunctionCallInfo fcinfo, int arg, Topic *topic)
 }
 
 /*
+ * The row type of produce(): (partition int, log_offset bigint).  Made once a
+ * session: get_call_result_type() would take a tenth of the time of a call.
+ */
+static TupleDesc
+produce_result_desc(void)
+{
+	static TupleDesc desc = NULL;
+
+	if (desc == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+		TupleDesc	made = CreateTemplateTupleDesc(2);
+
+		TupleDescInitEntry(made, 1, "partition", INT4OID, -1, 0);
+		TupleDescInitEntry(made, 2, "log_offset", INT8OID, -1, 0);
+		desc = BlessTupleDesc(made);
+		MemoryContextSwitchTo(old);
+	}
+	return desc;
+}
+
+/*
  * produce(topic, value, key, headers, partition, timestamp)
  *	  OUT partition, log_offset
  */
@@ -49,7 +72,6 @@ produce_one(FunctionCallInfo fcinfo, PayloadKind kind)
 	Datum		payloads[3];
 	bool		nulls[3];
 	ProducedRange range;
-	TupleDesc	desc;
 	Datum		values[2];
 	bool		result_nulls[2] = {false, false};
 
@@ -78,11 +100,9 @@ produce_one(FunctionCallInfo fcinfo, PayloadKind kind)
 
 	(void) produce_messages(topic, &messages, partition, &range);
 
-	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
 	values[0] = Int32GetDatum(range.partition);
 	values[1] = Int64GetDatum(range.first_offset);
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, result_nulls)));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(produce_result_desc(), values, result_nulls)));
 }
 
 Datum
