@@ -292,7 +292,7 @@ sub result
 	s/^\Q$end\E\z//m for $out, $err;
 	chomp($out);
 	$self->{notices} = _tidy($err);
-	$self->{error} = $err =~ /(?:ERROR|FATAL|PANIC):  / ? $self->{notices} : '';
+	$self->{error} = $err =~ /(?:ERROR|FATAL|PANIC):  |server closed the connection|connection to server was lost/ ? $self->{notices} : '';
 	return $self->{error} eq '' ? $out : undef;
 }
 
