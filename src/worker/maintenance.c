@@ -46,8 +46,8 @@
 /* How soon the same failure is logged again. */
 #define LOG_AGAIN_MS	60000
 
-/* How long a lock is in the way before that is logged. */
-#define LOG_LOCK_MS		10000
+/* How long what passes by itself may take before it is logged. */
+#define LOG_PASSING_MS	10000
 
 void
 worker_begin_transaction(void)
@@ -85,8 +85,8 @@ static HTAB *failures = NULL;
 
 /*
  * Whether a failure is worth a line in the log: another one than the last time,
- * or the last line is a while ago.  A lock that somebody holds is, if it takes
- * long.
+ * or the last line is a while ago.  What passes by itself is, if it takes long: a
+ * lock that somebody holds, a table that was dropped while we waited for it.
  */
 static bool
 is_news(const char *doing, const ErrorData *error)
@@ -112,8 +112,9 @@ is_news(const char *doing, const ErrorData *error)
 		failure->since = now;
 		failure->logged_at = 0;
 	}
-	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE &&
-		!TimestampDifferenceExceeds(failure->since, now, LOG_LOCK_MS))
+	if ((error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		 error->sqlerrcode == ERRCODE_UNDEFINED_TABLE) &&
+		!TimestampDifferenceExceeds(failure->since, now, LOG_PASSING_MS))
 		return false;
 	if (failure->logged_at != 0 &&
 		!TimestampDifferenceExceeds(failure->logged_at, now, LOG_AGAIN_MS))
