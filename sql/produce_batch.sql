@@ -147,4 +147,13 @@ SELECT count(*) FROM produce_batch('batch.million', array_fill('x'::text, ARRAY[
 ROLLBACK;
 SELECT count(*) FROM fetch_messages('batch.million', 1, 0, 3000000) WHERE value = 'x';
 
+-- interrupted in the middle: nothing of it is there, and the session goes on
+CREATE TEMP TABLE many AS SELECT array_fill(repeat('x', 100), ARRAY[2000000]) AS v;
+SET statement_timeout = '100ms';
+SELECT count(*) FROM many, produce_batch('batch.million', v, partition => 0);
+RESET statement_timeout;
+SELECT count(*) FROM fetch_messages('batch.million', 0, 0, 5000000) WHERE length(value) = 100;
+SELECT count(*) FROM produce('batch.million', 'after');
+DROP TABLE many;
+
 SELECT count(*) FROM (SELECT drop_topic(topic) FROM topic_status WHERE topic::text LIKE 'batch.%') d;
