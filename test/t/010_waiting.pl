@@ -216,6 +216,25 @@ for my $way (@ways)
 	ok(time() - $before < 30, '... soon');
 }
 
+# By other means too.
+{
+	$s->query_ok('CREATE ROLE alice; GRANT CREATE ON SCHEMA topics TO alice');
+	for my $way (@ways)
+	{
+		my $before = time();
+
+		$s->query_ok("SET ROLE alice; SELECT create_topic('gone'); RESET ROLE");
+		(my $sql = $waiting{$way}->('60 s', 0)) =~ s/'t'/'gone'/g;
+		$w->send($sql);
+		await_waiting($s, $w);
+		$s->query_ok('DROP OWNED BY alice');
+		$w->result;
+		error_came($w, '42704', qr/topic "gone" does not exist/, "$way: ended by DROP OWNED");
+		ok(time() - $before < 30, '... soon');
+		$s->query_ok('GRANT CREATE ON SCHEMA topics TO alice');
+	}
+}
+
 $s->query_ok("SELECT create_topic('growing')");
 for my $way (qw(consume wait_for_messages))
 {
