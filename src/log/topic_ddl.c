@@ -368,8 +368,6 @@ topic_drop(int32 topic_id)
 	SPI_finish();
 	extension_owner_end(&saved);
 	slots_forbid_prepare("drop_topic()");
-	/* whoever waits for messages finds that the topic is gone */
-	slots_wake_at_end(topic_id, true);
 }
 
 int64

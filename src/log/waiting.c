@@ -24,8 +24,11 @@
 /* So many of them without any progress, where we cannot know what there is. */
 #define STANDBY_IDLE_LOOKS	10
 
-/* One sleep; the deadline may be further away than an int of ms can say. */
-#define SLEEP_MAX_MS		(60 * 60 * 1000)
+/*
+ * One sleep.  What ends the wait wakes us, but for rare things that nobody tells,
+ * such as DROP EXTENSION.
+ */
+#define SLEEP_MAX_MS		10000
 
 Deadline
 deadline_after(const Interval *max_wait)

@@ -27,6 +27,7 @@
 #include "log/consume.h"
 #include "log/topic_ddl.h"
 #include "shmem/databases.h"
+#include "shmem/slots.h"
 #include "sql/args.h"
 #include "storage/segments.h"
 
@@ -300,7 +301,12 @@ pgtopic_topic_changed(PG_FUNCTION_ARGS)
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 		storage_adopt(id);
 	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+	{
 		topic_invalidate_plans();
+		/* whoever waits for messages finds that the topic is gone */
+		if (slots_available())
+			slots_wake_at_end(id, true);
+	}
 	topic_invalidate(id);
 	return PointerGetDatum(NULL);
 }
