@@ -224,13 +224,13 @@ for my $way (@ways)
 		my $before = time();
 
 		$s->query_ok("SET ROLE alice; SELECT create_topic('gone'); RESET ROLE");
-		(my $sql = $waiting{$way}->('60 s', 0)) =~ s/'t'/'gone'/g;
+		(my $sql = $waiting{$way}->('20 s', 0)) =~ s/'t'/'gone'/g;
 		$w->send($sql);
 		await_waiting($s, $w);
 		$s->query_ok('DROP OWNED BY alice');
 		$w->result;
 		error_came($w, '42704', qr/topic "gone" does not exist/, "$way: ended by DROP OWNED");
-		ok(time() - $before < 30, '... soon');
+		ok(time() - $before < 10, '... soon');
 		$s->query_ok('GRANT CREATE ON SCHEMA topics TO alice');
 	}
 }
