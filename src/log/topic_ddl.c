@@ -359,7 +359,7 @@ topic_drop(int32 topic_id)
 
 	extension_owner_begin(&saved);
 	SPI_connect();
-	/* locks and drops the tables, then the rows, as create_topic() cannot */
+	/* the row first: its trigger tells other sessions by the root table */
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.topic WHERE id = %d", topic_id);
 	if (SPI_processed == 0)
 		topic_error_unknown(name);	/* another session was quicker */
