@@ -1,0 +1,202 @@
+/*-------------------------------------------------------------------------
+ *
+ * image.h
+ *	  The metadata of a cluster: brokers, topics, partitions; and how it changes.
+ *
+ * Pure: usable in the server and in a unit test without one (palloc() and
+ * StringInfo are PostgreSQL's in both).  Images are never changed by more than
+ * one caller at a time, and changes go from one valid image to another one or
+ * fail and leave it as it was.
+ *
+ * Invariants of a valid image:
+ *	 1. brokers are ascending by id, topics by id, partitions by (topic, number)
+ *	 2. replicas of a partition are different brokers of the image, at least one;
+ *		isr is a subset of replicas, at least one; leader is in isr
+ *	 3. successor is 0 or in isr and not the leader
+ *	 4. target is empty or a set of different brokers, all in replicas
+ *	 5. leader_epoch grows whenever leader changes
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_IMAGE_H
+#define PGTOPIC_IMAGE_H
+
+#include "c.h"
+
+#define IMAGE_BROKERS_MAX	32
+
+typedef struct ImageBroker
+{
+	int32		id;
+	bool		leaving;		/* its replicas are being moved away */
+	char	   *conninfo;		/* how the others connect to it */
+} ImageBroker;
+
+typedef struct ImageTopic
+{
+	int32		id;
+	char	   *name;
+	char	   *owner;			/* a role's name */
+	int32		partitions;
+	int32		replication_factor;
+	char	   *retention;		/* an interval as text; NULL: for ever */
+	int64		retention_bytes;	/* -1: no limit */
+	int64		segment_messages;
+	int32		max_message_bytes;
+	char	   *value_format;
+	int32		min_insync_replicas;	/* 0: by the replication factor */
+	char	   *created_at;		/* timestamptz as text */
+} ImageTopic;
+
+typedef struct ImagePartition
+{
+	int32		topic;
+	int32		number;
+	int32		leader;
+	int32		leader_epoch;
+	int32		successor;		/* the leader is handing over to it; 0: no */
+	int			replicas_count;
+	int32		replicas[IMAGE_BROKERS_MAX];	/* the first is preferred as leader */
+	int			isr_count;
+	int32		isr[IMAGE_BROKERS_MAX];
+	int			target_count;	/* > 0: replicas are to become these */
+	int32		target[IMAGE_BROKERS_MAX];
+} ImagePartition;
+
+typedef struct Image
+{
+	char	   *cluster_id;
+	int32		next_broker;	/* ids are never given twice */
+	int32		next_topic;
+	int			brokers_count;
+	ImageBroker *brokers;
+	int			topics_count;
+	ImageTopic *topics;
+	int			partitions_count;
+	ImagePartition *partitions;
+} Image;
+
+/* Why a change is not possible; the texts are as ereport() wants them. */
+typedef enum ImageProblemKind
+{
+	IMAGE_NO_SUCH_BROKER,
+	IMAGE_NO_SUCH_TOPIC,
+	IMAGE_NO_SUCH_PARTITION,
+	IMAGE_DUPLICATE_TOPIC,
+	IMAGE_INVALID,				/* an argument is not possible */
+	IMAGE_NOT_NOW				/* not in this state of the cluster */
+} ImageProblemKind;
+
+typedef struct ImageProblem
+{
+	ImageProblemKind kind;
+	char	   *message;
+	char	   *detail;			/* NULL: none */
+	char	   *hint;			/* NULL: none */
+} ImageProblem;
+
+extern Image *image_new(const char *cluster_id);
+
+/*
+ * To and from text: lines of fields, with escapes for what is not plain.  Text
+ * comes from other brokers: image_parse() returns NULL for whatever is not a valid
+ * image (of this or an older format), and never trusts a number in it for sizes.
+ */
+extern char *image_format(const Image *image);
+extern Image *image_parse(const char *text);
+
+/* NULL if the image is valid, else what is wrong, for tests and elog(). */
+extern char *image_fault(const Image *image);
+
+extern ImageBroker *image_broker(const Image *image, int32 id);
+extern ImageTopic *image_topic(const Image *image, int32 id);
+extern ImageTopic *image_topic_by_name(const Image *image, const char *name);
+extern ImagePartition *image_partition(const Image *image, int32 topic, int32 number);
+
+extern bool partition_has_replica(const ImagePartition *partition, int32 broker);
+extern bool partition_in_sync(const ImagePartition *partition, int32 broker);
+
+/* How many in-sync replicas acks = all asks for. */
+extern int	topic_min_insync(const ImageTopic *topic);
+
+/*
+ * Changes.  All return false, with *problem filled, if they are not possible.
+ * start and shift are random numbers for place_replicas(); brokers that are
+ * leaving get no new replicas.
+ */
+
+/* Adds a broker and sets *id. */
+extern bool image_add_broker(Image *image, const char *conninfo, int32 *id, ImageProblem *problem);
+
+extern bool image_set_conninfo(Image *image, int32 broker, const char *conninfo, ImageProblem *problem);
+
+/*
+ * Begins moving away what a broker has.  Each of its replicas goes to a broker
+ * that has none of the partition yet, the one with the fewest replicas first (the
+ * lowest id among equals); where there is none, the partition has one replica
+ * fewer from then on.  Refused (IMAGE_NOT_NOW) if it is the only in-sync replica
+ * of something that has no other replica and no other broker to go to, or the
+ * last broker that is not leaving.
+ *
+ * With gone, the broker is not there any more and cannot hand over: it is taken
+ * out of all partitions and of the image at once; where it led, the first in-sync
+ * replica of the rest leads, with a new epoch.  Refused if it is the last in-sync
+ * replica of anything, with the partition in the detail.
+ */
+extern bool image_remove_broker(Image *image, int32 broker, bool gone, ImageProblem *problem);
+
+/*
+ * Adds a topic (id, and partitions' places, are set here; name, owner and options
+ * are given, and have been checked for what has nothing to do with the cluster)
+ * and sets *id.  Refused: the name is there already; replication_factor is not
+ * between 1 and the brokers that are not leaving; min_insync_replicas exceeds it.
+ */
+extern bool image_add_topic(Image *image, const ImageTopic *topic, uint32 start, uint32 shift,
+							int32 *id, ImageProblem *problem);
+
+/* Replaces all options of a topic but id, name, partitions, replication_factor, value_format. */
+extern bool image_alter_topic(Image *image, const ImageTopic *topic, ImageProblem *problem);
+extern bool image_add_partitions(Image *image, int32 topic, int32 total, uint32 start, uint32 shift,
+								 ImageProblem *problem);
+extern bool image_drop_topic(Image *image, int32 topic, ImageProblem *problem);
+
+/*
+ * Sets where the replicas of a partition are to be; they get there by
+ * image_advance().  A move that is under way is replaced.  Refused: unknown or
+ * leaving brokers, one named twice, none, more than IMAGE_BROKERS_MAX.
+ */
+extern bool image_move_partition(Image *image, int32 topic, int32 number,
+								 const int32 *replicas, int count, ImageProblem *problem);
+
+/*
+ * Has the leader hand over to an in-sync replica: sets successor.  broker 0 is the
+ * preferred one.  Nothing, if that one leads already.  Refused if it is no replica
+ * or not in sync, or another handover is under way.
+ */
+extern bool image_elect_leader(Image *image, int32 topic, int32 number, int32 broker,
+							   ImageProblem *problem);
+
+/*
+ * What the leader of a partition reports; without effect (true, *changed false) if
+ * it is not the leader of that epoch any more.
+ *
+ * image_change_isr(): broker is in sync, or is not.  The leader stays.
+ * image_hand_over(): it has stopped, and its successor has everything (done): the
+ * successor leads, with the next epoch; or it could not stop, and goes on leading.
+ */
+extern bool image_change_isr(Image *image, int32 topic, int32 number, int32 leader,
+							 int32 leader_epoch, int32 broker, bool in_sync,
+							 bool *changed, ImageProblem *problem);
+extern bool image_hand_over(Image *image, int32 topic, int32 number, int32 leader,
+							int32 leader_epoch, bool done, bool *changed, ImageProblem *problem);
+
+/*
+ * Brings about what follows from the rest, and is called after each of the changes
+ * above: a partition with a target gets the target's brokers as replicas as well;
+ * when all of the target are in sync, a leader outside of it hands over to the
+ * target's first; when the leader is in it, replicas become the target, isr what
+ * of it is in there.  A leaving broker without replicas is taken out.
+ */
+extern void image_advance(Image *image);
+
+#endif							/* PGTOPIC_IMAGE_H */
