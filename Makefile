@@ -12,7 +12,9 @@ EXTENSION = extension/pgtopic
 DATA = $(wildcard extension/pgtopic--*.sql)
 EXTRA_CLEAN = $(OBJS:.o=.d) .build-config
 
-PG_CPPFLAGS = -Isrc
+# Brokers speak to each other through libpq.
+PG_CPPFLAGS = -Isrc -I$(libpq_srcdir)
+SHLIB_LINK_INTERNAL = $(libpq)
 # PostgreSQL's interfaces make unused parameters unavoidable, and its PG_TRY provokes "might be clobbered".
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-clobbered -MMD -MP
 # Only where it is asked for (the tests do), so that a newer compiler's new warnings stop nobody from building.

@@ -11,7 +11,9 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "commands/comment.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -79,6 +81,9 @@ read_row(const char *index_name, AttrNumber column, Datum key, RegProcedure equa
 		row->id = DatumGetInt32(values[TOPIC_ID - 1]);
 		text_to_cstring_buffer(DatumGetTextPP(values[TOPIC_NAME - 1]), row->name, NAMEDATALEN);
 		row->partitions = DatumGetInt32(values[TOPIC_PARTITIONS - 1]);
+		row->replication_factor = DatumGetInt32(values[TOPIC_REPLICATION_FACTOR - 1]);
+		row->min_insync_replicas = nulls[TOPIC_MIN_INSYNC_REPLICAS - 1] ? 0 :
+			DatumGetInt32(values[TOPIC_MIN_INSYNC_REPLICAS - 1]);
 		row->segment_messages = DatumGetInt64(values[TOPIC_SEGMENT_MESSAGES - 1]);
 		row->max_message_bytes = DatumGetInt32(values[TOPIC_MAX_MESSAGE_BYTES - 1]);
 		row->format = format_from_text(TextDatumGetCString(values[TOPIC_VALUE_FORMAT - 1]));
@@ -106,8 +111,30 @@ enum PartitionColumn
 	PARTITION_TOPIC_ID = 1,
 	PARTITION_PARTITION,
 	PARTITION_LOG_START_OFFSET,
-	PARTITION_HIGH_WATERMARK
+	PARTITION_HIGH_WATERMARK,
+	PARTITION_LEADER,
+	PARTITION_LEADER_EPOCH,
+	PARTITION_REPLICAS,
+	PARTITION_ISR,
+	PARTITION_SUCCESSOR,		/* since 0.2.0 */
+	PARTITION_COLUMNS = PARTITION_SUCCESSOR
 };
+
+/* Takes an array of brokers apart; returns how many there are. */
+static int
+read_brokers(Datum array, int32 *brokers)
+{
+	Datum	   *elements;
+	int			count;
+
+	deconstruct_array(DatumGetArrayTypeP(array), INT4OID, sizeof(int32), true, TYPALIGN_INT,
+					  &elements, NULL, &count);
+	count = Min(count, BROKERS_MAX);
+	for (int i = 0; i < count; i++)
+		brokers[i] = DatumGetInt32(elements[i]);
+	pfree(elements);
+	return count;
+}
 
 bool
 partition_row_by_number(int32 topic, int32 partition, PartitionRow *row)
@@ -129,16 +156,96 @@ partition_row_by_number(int32 topic, int32 partition, PartitionRow *row)
 	found = HeapTupleIsValid(tuple);
 	if (found)
 	{
-		bool		isnull;
+		Datum		values[PARTITION_COLUMNS] = {0};
+		bool		nulls[PARTITION_COLUMNS];
 
-		row->log_start = DatumGetInt64(heap_getattr(tuple, PARTITION_LOG_START_OFFSET,
-													RelationGetDescr(relation), &isnull));
-		row->high_watermark = DatumGetInt64(heap_getattr(tuple, PARTITION_HIGH_WATERMARK,
-														 RelationGetDescr(relation), &isnull));
+		if (RelationGetDescr(relation)->natts > PARTITION_COLUMNS)
+			elog(ERROR, "table %s.partition has %d columns instead of %d", CATALOG_SCHEMA,
+				 RelationGetDescr(relation)->natts, PARTITION_COLUMNS);
+		heap_deform_tuple(tuple, RelationGetDescr(relation), values, nulls);
+		row->log_start = DatumGetInt64(values[PARTITION_LOG_START_OFFSET - 1]);
+		row->high_watermark = DatumGetInt64(values[PARTITION_HIGH_WATERMARK - 1]);
+		row->leader = DatumGetInt32(values[PARTITION_LEADER - 1]);
+		row->leader_epoch = DatumGetInt32(values[PARTITION_LEADER_EPOCH - 1]);
+		row->successor = DatumGetInt32(values[PARTITION_SUCCESSOR - 1]);
+		row->replicas_count = read_brokers(values[PARTITION_REPLICAS - 1], row->replicas);
+		row->isr_count = read_brokers(values[PARTITION_ISR - 1], row->isr);
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
 	return found;
+}
+
+/* Columns of pgtopic.cluster, in the order of the extension's script. */
+enum ClusterColumn
+{
+	CLUSTER_ID = 1,
+	CLUSTER_SELF,
+	CLUSTER_TERM,
+	CLUSTER_VOTED_FOR,
+	CLUSTER_IMAGE_TERM,
+	CLUSTER_IMAGE_VERSION,
+	CLUSTER_COMMITTED_VERSION,
+	CLUSTER_APPLIED_VERSION
+};
+
+bool
+cluster_row_read(ClusterRow *row)
+{
+	Oid			relid = extension_relation("cluster");
+	Relation	relation;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found;
+
+	/* before version 0.2.0 */
+	if (!OidIsValid(relid))
+		return false;
+	relation = table_open(relid, AccessShareLock);
+	scan = systable_beginscan(relation, InvalidOid, false, NULL, 0, NULL);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		TupleDesc	desc = RelationGetDescr(relation);
+		bool		isnull;
+
+		text_to_cstring_buffer(DatumGetTextPP(heap_getattr(tuple, CLUSTER_ID, desc, &isnull)),
+							   row->cluster_id, sizeof(row->cluster_id));
+		row->self = DatumGetInt32(heap_getattr(tuple, CLUSTER_SELF, desc, &isnull));
+		row->applied_version = DatumGetInt64(heap_getattr(tuple, CLUSTER_APPLIED_VERSION,
+														  desc, &isnull));
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return found;
+}
+
+char *
+broker_row_conninfo(int32 broker)
+{
+	Oid			relid = extension_relation("broker");
+	Relation	relation;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+	char	   *conninfo = NULL;
+
+	if (!OidIsValid(relid))
+		return NULL;
+	relation = table_open(relid, AccessShareLock);
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(broker));
+	scan = systable_beginscan(relation, extension_relation("broker_pkey"), true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+
+		conninfo = TextDatumGetCString(heap_getattr(tuple, 2, RelationGetDescr(relation), &isnull));
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return conninfo;
 }
 
 /*

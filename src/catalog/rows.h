@@ -13,6 +13,11 @@
 
 #include "postgres.h"
 
+/* Brokers of a cluster; an id can be greater, since none is given twice. */
+#define BROKERS_MAX			32
+
+#define CLUSTER_ID_LENGTH	16
+
 typedef enum ValueFormat
 {
 	FORMAT_TEXT,
@@ -26,9 +31,11 @@ typedef struct TopicRow
 	int32		id;
 	char		name[NAMEDATALEN];
 	int32		partitions;
+	int32		replication_factor;
 	int64		segment_messages;
 	int32		max_message_bytes;
 	ValueFormat format;
+	int32		min_insync_replicas;	/* 0: by the replication factor */
 } TopicRow;
 
 /* What is of use of a row of pgtopic.partition. */
@@ -36,12 +43,33 @@ typedef struct PartitionRow
 {
 	int64		log_start;
 	int64		high_watermark; /* as of the last checkpoint */
+	int32		leader;
+	int32		leader_epoch;
+	int32		successor;		/* the leader is handing over to it, or 0 */
+	int			replicas_count;
+	int32		replicas[BROKERS_MAX];
+	int			isr_count;
+	int32		isr[BROKERS_MAX];
 } PartitionRow;
+
+/* What is of use of the row of pgtopic.cluster. */
+typedef struct ClusterRow
+{
+	char		cluster_id[CLUSTER_ID_LENGTH + 1];
+	int32		self;			/* number of this broker; 0: not told yet */
+	int64		applied_version;
+} ClusterRow;
 
 /* All return false if there is no such row. */
 extern bool topic_row_by_id(int32 id, TopicRow *row);
 extern bool topic_row_by_name(const char *name, TopicRow *row);
 extern bool partition_row_by_number(int32 topic, int32 partition, PartitionRow *row);
+
+/* false if this database is not in a cluster. */
+extern bool cluster_row_read(ClusterRow *row);
+
+/* How to connect to a broker, in the caller's memory; NULL if there is none. */
+extern char *broker_row_conninfo(int32 broker);
 
 /*
  * The id of a topic that has no row yet, but whose tables are there, since a dump

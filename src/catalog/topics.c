@@ -21,6 +21,7 @@
 #include "utils/syscache.h"
 
 #include "base/name.h"
+#include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "catalog/rows.h"
 #include "catalog/topics.h"
@@ -134,6 +135,25 @@ release_context(MemoryContext context)
 	MemoryContextSetParent(context, TopTransactionContext);
 }
 
+/* In a cluster, partitions are led, and have their tables, here or elsewhere. */
+static void
+fill_leader(LogPartition *partition, int32 topic, int32 self)
+{
+	PartitionRow row;
+
+	if (!partition_row_by_number(topic, partition->number, &row))
+		return;
+	partition->leader = row.leader;
+	partition->leader_epoch = row.leader_epoch;
+	partition->successor = row.successor;
+	for (int i = 0; i < row.replicas_count; i++)
+	{
+		if (row.replicas[i] == self &&
+			(!OidIsValid(partition->relation) || !OidIsValid(partition->positions)))
+			partition->topic->damaged = true;
+	}
+}
+
 /* Fills a topic from its catalog row. */
 static void
 topic_fill(Topic *topic, const TopicRow *row)
@@ -141,6 +161,7 @@ topic_fill(Topic *topic, const TopicRow *row)
 	MemoryContext context;
 	LogPartition *partitions;
 	int			count = row->partitions;
+	int32		self = cluster_self();
 	char		name[NAMEDATALEN];
 	Oid			root;
 
@@ -159,8 +180,10 @@ topic_fill(Topic *topic, const TopicRow *row)
 		partitions[i].relation = extension_relation(name);
 		snprintf(name, sizeof(name), "t%d_p%d_offsets", topic->id, i);
 		partitions[i].positions = extension_relation(name);
-		if (!OidIsValid(partitions[i].relation) || !OidIsValid(partitions[i].positions))
-			topic->damaged = true;
+		if (self == 0)
+			topic->damaged |= !OidIsValid(partitions[i].relation) || !OidIsValid(partitions[i].positions);
+		else
+			fill_leader(&partitions[i], topic->id, self);
 		partitions[i].slot.key.database = MyDatabaseId;
 		partitions[i].slot.key.relation = partitions[i].relation;
 		partitions[i].slot.slot = -1;
@@ -179,6 +202,9 @@ topic_fill(Topic *topic, const TopicRow *row)
 	topic->partitions_count = count;
 	topic->root = root;
 	strlcpy(topic->name, row->name, NAMEDATALEN);
+	topic->replication_factor = row->replication_factor;
+	topic->min_insync_replicas = row->min_insync_replicas > 0 ? row->min_insync_replicas :
+		(row->replication_factor + 1) / 2;
 	topic->segment_messages = row->segment_messages;
 	topic->max_message_bytes = row->max_message_bytes;
 	topic->format = row->format;

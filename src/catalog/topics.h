@@ -30,8 +30,12 @@ typedef struct LogPartition
 {
 	struct Topic *topic;
 	int32		number;
-	Oid			relation;		/* pgtopic.t7_p3 */
+	Oid			relation;		/* pgtopic.t7_p3; InvalidOid where this broker has
+								 * no replica, and so below */
 	Oid			positions;		/* pgtopic.t7_p3_offsets */
+	int32		leader;			/* 0: this server is not in a cluster */
+	int32		leader_epoch;
+	int32		successor;		/* the leader is handing over to it, or 0 */
 	SlotRef		slot;
 	bool		segments_valid;
 	int			segments_count;
@@ -47,6 +51,8 @@ typedef struct Topic
 	Oid			root;			/* pgtopic.t7 */
 	int			partitions_count;
 	LogPartition *partitions;
+	int32		replication_factor;
+	int32		min_insync_replicas;	/* that acks = all asks for */
 	int64		segment_messages;
 	int32		max_message_bytes;
 	ValueFormat format;

@@ -28,17 +28,24 @@
 #define RESTART_DELAY_MIN_MS	1000
 #define RESTART_DELAY_MAX_MS	60000
 
+/* One process: a worker of a database, or the launcher. */
 typedef struct WorkerEntry
 {
-	Oid			database;		/* InvalidOid: an empty entry, or the launcher */
 	Latch	   *latch;			/* in shared memory; NULL: not running */
-	int			suspended;		/* by how many commands */
-	bool		forgotten;		/* the entry goes when the worker ends */
-	bool		retention;		/* asked for */
 	int			restart_delay;	/* ms; 0: none */
 	TimestampTz next_start;
 	WorkerReport report;
 } WorkerEntry;
+
+typedef struct DatabaseEntry
+{
+	Oid			database;		/* InvalidOid: empty */
+	int			suspended;		/* by how many commands */
+	bool		forgotten;		/* the entry goes when the workers have ended */
+	bool		retention;		/* asked for */
+	bool		clustered;
+	WorkerEntry workers[WORKER_KINDS];
+} DatabaseEntry;
 
 typedef struct DatabasesControl
 {
@@ -46,20 +53,29 @@ typedef struct DatabasesControl
 	LWLock		lock;			/* all below */
 	ConditionVariable ended;	/* a worker has ended */
 	WorkerEntry launcher;
-	WorkerEntry databases[FLEXIBLE_ARRAY_MEMBER];
+	DatabaseEntry databases[FLEXIBLE_ARRAY_MEMBER];
 } DatabasesControl;
 
 static DatabasesControl *control = NULL;
+static DatabaseEntry *my_database = NULL;	/* NULL in the launcher */
 static WorkerEntry *my_entry = NULL;
 
-static bool wake_at_commit = false;
+static bool wake_at_commit[WORKER_KINDS];
 static bool wake_for_retention = false;
+
+const char *
+worker_kind_name(WorkerKind kind)
+{
+	static const char *const names[] = {"maintenance", "quorum", "replication", "acks"};
+
+	return names[kind];
+}
 
 Size
 databases_shmem_size(void)
 {
 	return add_size(offsetof(DatabasesControl, databases),
-					mul_size(pgtopic_max_databases, sizeof(WorkerEntry)));
+					mul_size(pgtopic_max_databases, sizeof(DatabaseEntry)));
 }
 
 void
@@ -79,7 +95,7 @@ databases_shmem_init(void)
 }
 
 /* Finds the entry of a database; the lock is held. */
-static WorkerEntry *
+static DatabaseEntry *
 entry_find(Oid database)
 {
 	for (int i = 0; i < pgtopic_max_databases; i++)
@@ -90,27 +106,59 @@ entry_find(Oid database)
 	return NULL;
 }
 
+/* The same, or makes one; NULL if there is no room. */
+static DatabaseEntry *
+entry_make(Oid database)
+{
+	DatabaseEntry *entry = entry_find(database);
+
+	if (entry != NULL)
+	{
+		entry->forgotten = false;
+		return entry;
+	}
+	entry = entry_find(InvalidOid);
+	if (entry != NULL)
+	{
+		memset(entry, 0, sizeof(DatabaseEntry));
+		entry->database = database;
+		for (int kind = 0; kind < WORKER_KINDS; kind++)
+		{
+			entry->workers[kind].report.database = database;
+			entry->workers[kind].report.kind = kind;
+		}
+	}
+	return entry;
+}
+
+/* Which workers a database is to have; the lock is held. */
+static bool
+is_wanted(const DatabaseEntry *entry, WorkerKind kind)
+{
+	return OidIsValid(entry->database) && !entry->suspended &&
+		(kind == WORKER_MAINTENANCE || entry->clustered);
+}
+
+static bool
+any_runs(const DatabaseEntry *entry)
+{
+	for (int kind = 0; kind < WORKER_KINDS; kind++)
+	{
+		if (entry->workers[kind].latch != NULL)
+			return true;
+	}
+	return false;
+}
+
 bool
 database_request_worker(Oid database)
 {
-	WorkerEntry *entry;
+	DatabaseEntry *entry;
 	Latch	   *launcher = NULL;
 
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
-	entry = entry_find(database);
-	if (entry != NULL)
-		entry->forgotten = false;
-	else
-	{
-		entry = entry_find(InvalidOid);
-		if (entry != NULL)
-		{
-			memset(entry, 0, sizeof(WorkerEntry));
-			entry->database = database;
-			entry->report.database = database;
-		}
-	}
-	if (entry != NULL && entry->latch == NULL)
+	entry = entry_make(database);
+	if (entry != NULL && entry->workers[WORKER_MAINTENANCE].latch == NULL)
 		launcher = control->launcher.latch;
 	LWLockRelease(&control->lock);
 
@@ -120,16 +168,49 @@ database_request_worker(Oid database)
 }
 
 void
-database_wake_worker(Oid database, bool retention)
+database_set_clustered(Oid database, bool clustered)
 {
-	WorkerEntry *entry;
-	Latch	   *latch = NULL;
+	DatabaseEntry *entry;
+	Latch	   *launcher;
+	Latch	   *workers[WORKER_KINDS] = {NULL};
 
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	entry = entry_make(database);
+	if (entry != NULL)
+	{
+		if (clustered && !entry->clustered)
+		{
+			for (int kind = 0; kind < WORKER_KINDS; kind++)
+				entry->workers[kind].next_start = 0;
+		}
+		entry->clustered = clustered;
+		for (int kind = 0; kind < WORKER_KINDS; kind++)
+			workers[kind] = entry->workers[kind].latch;
+	}
+	launcher = control->launcher.latch;
+	LWLockRelease(&control->lock);
+
+	if (launcher)
+		SetLatch(launcher);
+	for (int kind = 0; kind < WORKER_KINDS; kind++)
+	{
+		if (workers[kind])
+			SetLatch(workers[kind]);
+	}
+}
+
+/* Sets the latch of a worker; false if it does not run. */
+static bool
+wake(Oid database, WorkerKind kind, bool retention)
+{
+	DatabaseEntry *entry;
+	Latch	   *latch = NULL;
+
+	LWLockAcquire(&control->lock, retention ? LW_EXCLUSIVE : LW_SHARED);
 	entry = entry_find(database);
 	if (entry != NULL)
 	{
-		latch = entry->latch;
+		latch = entry->workers[kind].latch;
 		if (retention)
 			entry->retention = true;
 	}
@@ -137,15 +218,33 @@ database_wake_worker(Oid database, bool retention)
 
 	if (latch)
 		SetLatch(latch);
-	else
+	return latch != NULL;
+}
+
+void
+database_wake_worker(Oid database, bool retention)
+{
+	if (!wake(database, WORKER_MAINTENANCE, retention))
 		(void) database_request_worker(database);
+}
+
+void
+database_wake(WorkerKind kind)
+{
+	(void) wake(MyDatabaseId, kind, false);
 }
 
 void
 database_wake_worker_at_commit(bool retention)
 {
-	wake_at_commit = true;
+	wake_at_commit[WORKER_MAINTENANCE] = true;
 	wake_for_retention |= retention;
+}
+
+void
+database_wake_at_commit(WorkerKind kind)
+{
+	wake_at_commit[kind] = true;
 }
 
 static void
@@ -154,9 +253,18 @@ xact_callback(XactEvent event, void *arg)
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
 		event != XACT_EVENT_PREPARE)
 		return;
-	if (wake_at_commit && event == XACT_EVENT_COMMIT)
-		database_wake_worker(MyDatabaseId, wake_for_retention);
-	wake_at_commit = false;
+	for (int kind = 0; kind < WORKER_KINDS; kind++)
+	{
+		if (!wake_at_commit[kind])
+			continue;
+		wake_at_commit[kind] = false;
+		if (event != XACT_EVENT_COMMIT)
+			continue;
+		if (kind == WORKER_MAINTENANCE)
+			database_wake_worker(MyDatabaseId, wake_for_retention);
+		else
+			database_wake(kind);
+	}
 	wake_for_retention = false;
 }
 
@@ -177,10 +285,11 @@ detach(int code, Datum arg)
 	my_entry->report.pid = 0;
 	my_entry->report.busy = false;
 	my_entry->report.doing[0] = '\0';
-	if (my_entry->forgotten)
-		my_entry->database = InvalidOid;
+	if (my_database != NULL && my_database->forgotten && !any_runs(my_database))
+		my_database->database = InvalidOid;
 	launcher = control->launcher.latch;
 	my_entry = NULL;
+	my_database = NULL;
 	LWLockRelease(&control->lock);
 
 	ConditionVariableBroadcast(&control->ended);
@@ -209,18 +318,21 @@ launcher_attach(void)
 }
 
 bool
-launcher_next_to_start(int *position, Oid *database)
+launcher_next_to_start(int *position, Oid *database, WorkerKind *kind)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		found = false;
 
 	LWLockAcquire(&control->lock, LW_SHARED);
-	while (!found && *position < pgtopic_max_databases)
+	while (!found && *position < pgtopic_max_databases * WORKER_KINDS)
 	{
-		WorkerEntry *entry = &control->databases[(*position)++];
+		DatabaseEntry *entry = &control->databases[*position / WORKER_KINDS];
+		WorkerEntry *worker;
 
-		if (OidIsValid(entry->database) && entry->latch == NULL &&
-			!entry->suspended && now >= entry->next_start)
+		*kind = *position % WORKER_KINDS;
+		worker = &entry->workers[*kind];
+		(*position)++;
+		if (is_wanted(entry, *kind) && worker->latch == NULL && now >= worker->next_start)
 		{
 			*database = entry->database;
 			found = true;
@@ -231,18 +343,20 @@ launcher_next_to_start(int *position, Oid *database)
 }
 
 void
-launcher_note_start(Oid database)
+launcher_note_start(Oid database, WorkerKind kind)
 {
-	WorkerEntry *entry;
+	DatabaseEntry *entry;
 
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	entry = entry_find(database);
 	if (entry != NULL)
 	{
-		entry->restart_delay = entry->restart_delay == 0 ? RESTART_DELAY_MIN_MS :
-			Min(2 * entry->restart_delay, RESTART_DELAY_MAX_MS);
-		entry->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-														entry->restart_delay);
+		WorkerEntry *worker = &entry->workers[kind];
+
+		worker->restart_delay = worker->restart_delay == 0 ? RESTART_DELAY_MIN_MS :
+			Min(2 * worker->restart_delay, RESTART_DELAY_MAX_MS);
+		worker->next_start = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														 worker->restart_delay);
 	}
 	LWLockRelease(&control->lock);
 }
@@ -266,31 +380,33 @@ databases_next(int *position, Oid *database)
 void
 database_forget(Oid database)
 {
-	WorkerEntry *entry;
+	DatabaseEntry *entry;
 
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	entry = entry_find(database);
 	if (entry != NULL)
 	{
-		if (entry->latch == NULL)
-			entry->database = InvalidOid;
-		else
+		entry->clustered = false;
+		if (any_runs(entry))
 			entry->forgotten = true;
+		else
+			entry->database = InvalidOid;
 	}
 	LWLockRelease(&control->lock);
 }
 
 bool
-worker_attach(void)
+worker_attach(WorkerKind kind)
 {
-	WorkerEntry *entry;
+	DatabaseEntry *entry;
 	bool		attached = false;
 
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	entry = entry_find(MyDatabaseId);
-	if (entry != NULL && entry->latch == NULL && !entry->suspended)
+	if (entry != NULL && is_wanted(entry, kind) && entry->workers[kind].latch == NULL)
 	{
-		attach(entry);
+		my_database = entry;
+		attach(&entry->workers[kind]);
 		attached = true;
 	}
 	LWLockRelease(&control->lock);
@@ -298,6 +414,18 @@ worker_attach(void)
 	if (attached)
 		before_shmem_exit(detach, (Datum) 0);
 	return attached;
+}
+
+bool
+worker_is_wanted(void)
+{
+	bool		wanted;
+
+	LWLockAcquire(&control->lock, LW_SHARED);
+	wanted = my_database->database == MyDatabaseId && !my_database->forgotten &&
+		is_wanted(my_database, my_entry->report.kind);
+	LWLockRelease(&control->lock);
+	return wanted;
 }
 
 void
@@ -314,8 +442,8 @@ worker_take_retention_request(void)
 	bool		asked;
 
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
-	asked = my_entry->retention;
-	my_entry->retention = false;
+	asked = my_database->retention;
+	my_database->retention = false;
 	LWLockRelease(&control->lock);
 	return asked;
 }
@@ -353,8 +481,8 @@ database_suspend(Oid database)
 
 	for (;;)
 	{
-		WorkerEntry *entry;
-		int32		pid = 0;
+		DatabaseEntry *entry;
+		bool		running = false;
 
 		ConditionVariablePrepareToSleep(&control->ended);
 		LWLockAcquire(&control->lock, LW_EXCLUSIVE);
@@ -364,13 +492,18 @@ database_suspend(Oid database)
 			if (!counted)
 				entry->suspended++;
 			counted = true;
-			pid = entry->report.pid;
-			/* under the lock, without which the pid may be another's by now */
-			if (pid != 0)
-				(void) kill(pid, SIGTERM);
+			for (int kind = 0; kind < WORKER_KINDS; kind++)
+			{
+				int32		pid = entry->workers[kind].report.pid;
+
+				/* under the lock, without which the pid may be another's by now */
+				if (pid != 0)
+					(void) kill(pid, SIGTERM);
+				running |= pid != 0;
+			}
 		}
 		LWLockRelease(&control->lock);
-		if (pid == 0)
+		if (!running)
 			break;
 		(void) ConditionVariableTimedSleep(&control->ended, 1000, wait_event);
 	}
@@ -380,7 +513,7 @@ database_suspend(Oid database)
 void
 database_resume(Oid database)
 {
-	WorkerEntry *entry;
+	DatabaseEntry *entry;
 	Latch	   *launcher = NULL;
 
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
@@ -389,8 +522,11 @@ database_resume(Oid database)
 	{
 		if (entry->suspended > 0)
 			entry->suspended--;
-		entry->restart_delay = 0;
-		entry->next_start = 0;
+		for (int kind = 0; kind < WORKER_KINDS; kind++)
+		{
+			entry->workers[kind].restart_delay = 0;
+			entry->workers[kind].next_start = 0;
+		}
 		launcher = control->launcher.latch;
 	}
 	LWLockRelease(&control->lock);
@@ -410,13 +546,14 @@ worker_reports_next(int *position, WorkerReport *report)
 		found = true;
 		(*position)++;
 	}
-	while (!found && *position <= pgtopic_max_databases)
+	while (!found && *position <= pgtopic_max_databases * WORKER_KINDS)
 	{
-		WorkerEntry *entry = &control->databases[*position - 1];
+		DatabaseEntry *entry = &control->databases[(*position - 1) / WORKER_KINDS];
+		WorkerKind	kind = (*position - 1) % WORKER_KINDS;
 
-		if (OidIsValid(entry->database))
+		if (OidIsValid(entry->database) && (kind == WORKER_MAINTENANCE || entry->clustered))
 		{
-			*report = entry->report;
+			*report = entry->workers[kind].report;
 			found = true;
 		}
 		(*position)++;

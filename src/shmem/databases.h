@@ -18,10 +18,24 @@
 #define WORKER_DOING_MAX	128
 #define WORKER_ERROR_MAX	256
 
+/* The workers of a database; all but the first are there in a cluster only. */
+typedef enum WorkerKind
+{
+	WORKER_MAINTENANCE,			/* segments, watermarks, retention */
+	WORKER_QUORUM,				/* agrees with the other brokers on the metadata */
+	WORKER_REPLICATION,			/* brings tables and replication in line with it */
+	WORKER_ACKS,				/* moves watermarks when followers have confirmed */
+	WORKER_KINDS = WORKER_ACKS + 1
+} WorkerKind;
+
+/* "maintenance", "quorum" … */
+extern const char *worker_kind_name(WorkerKind kind);
+
 /* What worker_status shows. */
 typedef struct WorkerReport
 {
 	Oid			database;		/* InvalidOid: the launcher */
+	WorkerKind	kind;
 	int32		pid;			/* 0: not running */
 	bool		busy;
 	char		doing[WORKER_DOING_MAX];
@@ -51,27 +65,42 @@ extern void database_wake_worker_at_commit(bool retention);
 /* Registers the callback for the above.  Once a process. */
 extern void databases_register_callbacks(void);
 
+/*
+ * Says that a database is a broker of a cluster, or is not, and so which workers
+ * it is to have.  No errors.
+ */
+extern void database_set_clustered(Oid database, bool clustered);
+
+/* Wakes a worker of this database, if it runs.  No errors. */
+extern void database_wake(WorkerKind kind);
+
+/* The same when this transaction commits. */
+extern void database_wake_at_commit(WorkerKind kind);
+
 /* --- for the launcher --- */
 
 extern void launcher_attach(void);
 
 /* Goes through databases without a running worker whose time has come. */
-extern bool launcher_next_to_start(int *position, Oid *database);
+extern bool launcher_next_to_start(int *position, Oid *database, WorkerKind *kind);
 
 /* Notes a start, so that the next one is tried later and later. */
-extern void launcher_note_start(Oid database);
+extern void launcher_note_start(Oid database, WorkerKind kind);
 
 /* Goes through the databases that are known; a dropped one is forgotten. */
 extern bool databases_next(int *position, Oid *database);
 extern void database_forget(Oid database);
 
-/* --- for a maintenance worker --- */
+/* --- for the workers of a database --- */
 
 /*
- * Makes this process the worker of its database until it exits.  Returns false
- * if there is one already, or the database is not to have one now.
+ * Makes this process the worker of this kind of its database until it exits.
+ * Returns false if there is one already, or the database is not to have one now.
  */
-extern bool worker_attach(void);
+extern bool worker_attach(WorkerKind kind);
+
+/* Whether this worker is (still) to be there: its database is in a cluster. */
+extern bool worker_is_wanted(void);
 
 /* The worker has come so far that a next start need not be delayed. */
 extern void worker_note_success(void);

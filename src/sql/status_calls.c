@@ -280,7 +280,8 @@ pgtopic_worker_reports(PG_FUNCTION_ARGS)
 
 		if (OidIsValid(report.database) && report.database != MyDatabaseId)
 			continue;
-		values[0] = CStringGetTextDatum(OidIsValid(report.database) ? "maintenance" : "launcher");
+		values[0] = CStringGetTextDatum(OidIsValid(report.database) ?
+										worker_kind_name(report.kind) : "launcher");
 		values[1] = Int32GetDatum(report.pid);
 		nulls[1] = report.pid == 0;
 		values[2] = CStringGetTextDatum(report.pid == 0 ? "stopped" :

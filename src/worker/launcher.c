@@ -57,8 +57,9 @@ launcher_register(void)
 	RegisterBackgroundWorker(&worker);
 }
 
-bool
-maintenance_start(Oid database)
+/* Starts a worker of a database; false if there is no room. */
+static bool
+worker_start(Oid database, WorkerKind kind)
 {
 	BackgroundWorker worker;
 
@@ -67,9 +68,10 @@ maintenance_start(Oid database)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	worker.bgw_restart_time = BGW_NEVER_RESTART;	/* the launcher does that */
 	strlcpy(worker.bgw_library_name, "pgtopic", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "pgtopic_maintenance_main", sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "pgtopic maintenance", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "pgtopic maintenance", BGW_MAXLEN);
+	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name),
+			 "pgtopic_%s_main", worker_kind_name(kind));
+	snprintf(worker.bgw_name, BGW_MAXLEN, "pgtopic %s", worker_kind_name(kind));
+	snprintf(worker.bgw_type, BGW_MAXLEN, "pgtopic %s", worker_kind_name(kind));
 	worker.bgw_main_arg = ObjectIdGetDatum(database);
 	worker.bgw_notify_pid = MyProcPid;
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
@@ -159,17 +161,19 @@ start_workers(void)
 	static bool complained = false;
 	int			position = 0;
 	Oid			database;
+	WorkerKind	kind;
 
-	while (launcher_next_to_start(&position, &database))
+	while (launcher_next_to_start(&position, &database, &kind))
 	{
-		launcher_note_start(database);
-		if (maintenance_start(database))
+		launcher_note_start(database, kind);
+		if (worker_start(database, kind))
 			complained = false;
 		else if (!complained)
 		{
 			complained = true;
 			ereport(LOG,
-					(errmsg("pgtopic cannot start a maintenance worker for database %u", database),
+					(errmsg("pgtopic cannot start a %s worker for database %u",
+							worker_kind_name(kind), database),
 					 errhint("Increase max_worker_processes.")));
 			worker_failed("no background worker slot is free: increase max_worker_processes");
 		}

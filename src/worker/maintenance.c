@@ -13,19 +13,11 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "commands/dbcommands.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
-#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
-#include "storage/lwlock.h"
-#include "tcop/tcopprot.h"
-#include "utils/guc.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -42,194 +34,6 @@
 
 /* After a failure, and when somebody was in the way of retention. */
 #define RETRY_MS	1000
-
-/* How soon the same failure is logged again. */
-#define LOG_AGAIN_MS	60000
-
-/* How long what passes by itself may take before it is logged. */
-#define LOG_PASSING_MS	10000
-
-void
-worker_begin_transaction(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-}
-
-/* Whether this database (still) has the extension; *name is set if so. */
-static bool
-has_extension(char *name)
-{
-	MemoryContext context = CurrentMemoryContext;
-	bool		exists;
-
-	worker_begin_transaction();
-	exists = extension_exists();
-	if (exists && name)
-		strlcpy(name, get_database_name(MyDatabaseId), NAMEDATALEN);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-	return exists;
-}
-
-/* What a task fails with again and again. */
-typedef struct Failure
-{
-	char		doing[WORKER_DOING_MAX];	/* hash key, must be first */
-	char		message[WORKER_ERROR_MAX];
-	TimestampTz since;
-	TimestampTz logged_at;		/* 0: not yet */
-} Failure;
-
-static HTAB *failures = NULL;
-
-/*
- * Whether a failure is worth a line in the log: another one than the last time,
- * or the last line is a while ago.  What passes by itself is, if it takes long: a
- * lock that somebody holds, a table that was dropped while we waited for it.
- */
-static bool
-is_news(const char *doing, const ErrorData *error)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	char		key[WORKER_DOING_MAX];
-	Failure    *failure;
-	bool		found;
-
-	if (failures == NULL)
-	{
-		HASHCTL		info;
-
-		info.keysize = WORKER_DOING_MAX;
-		info.entrysize = sizeof(Failure);
-		failures = hash_create("pgtopic failures", 16, &info, HASH_ELEM | HASH_STRINGS);
-	}
-	strlcpy(key, doing, sizeof(key));
-	failure = hash_search(failures, key, HASH_ENTER, &found);
-	if (!found || strncmp(failure->message, error->message, WORKER_ERROR_MAX - 1) != 0)
-	{
-		strlcpy(failure->message, error->message, WORKER_ERROR_MAX);
-		failure->since = now;
-		failure->logged_at = 0;
-	}
-	if ((error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		 error->sqlerrcode == ERRCODE_UNDEFINED_TABLE) &&
-		!TimestampDifferenceExceeds(failure->since, now, LOG_PASSING_MS))
-		return false;
-	if (failure->logged_at != 0 &&
-		!TimestampDifferenceExceeds(failure->logged_at, now, LOG_AGAIN_MS))
-		return false;
-	failure->logged_at = now;
-	return true;
-}
-
-static void
-forget_failure(const char *doing)
-{
-	char		key[WORKER_DOING_MAX];
-
-	if (failures == NULL)
-		return;
-	strlcpy(key, doing, sizeof(key));
-	hash_search(failures, key, HASH_REMOVE, NULL);
-}
-
-/*
- * The error is cleaned up after as in PostgreSQL's own background processes.
- * What fails since the extension is being dropped meanwhile is no failure.
- */
-bool
-worker_run_task(const char *doing, void (*run) (void *), void *arg)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ErrorData  *volatile error = NULL;
-
-	worker_doing(doing);
-	PG_TRY();
-	{
-		run(arg);
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		HOLD_INTERRUPTS();
-		AbortOutOfAnyTransaction();
-		FlushErrorState();
-		RESUME_INTERRUPTS();
-		MemoryContextSwitchTo(context);
-	}
-	PG_END_TRY();
-
-	if (error == NULL)
-	{
-		forget_failure(doing);
-		return true;
-	}
-	if (has_extension(NULL))
-	{
-		if (is_news(doing, error))
-			ereport(LOG,
-					(errcode(error->sqlerrcode),
-					 errmsg("pgtopic maintenance failed while %s: %s", doing, error->message),
-					 error->detail ? errdetail("%s", error->detail) : 0,
-					 error->hint ? errhint("%s", error->hint) : 0,
-					 error->context ? errcontext("%s", error->context) : 0));
-		worker_failed(psprintf("%s: %s", doing, error->message));
-	}
-	FreeErrorData(error);
-	return false;
-}
-
-char *
-worker_describe(const char *what, int32 topic)
-{
-	MemoryContext context = CurrentMemoryContext;
-	char	   *name;
-	char	   *description;
-
-	worker_begin_transaction();
-	name = topic_name_by_id(topic);
-	description = MemoryContextStrdup(context, name ? psprintf("%s of topic \"%s\"", what, name) :
-									  psprintf("%s of topic #%d", what, topic));
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-	return description;
-}
-
-int32 *
-worker_topics(int *count)
-{
-	MemoryContext context = CurrentMemoryContext;
-	int32	   *ids;
-
-	*count = 0;
-	worker_begin_transaction();
-	/* the extension may have been dropped since the last look */
-	if (!extension_exists())
-	{
-		CommitTransactionCommand();
-		MemoryContextSwitchTo(context);
-		return palloc(sizeof(int32));
-	}
-	SPI_connect();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	extension_execute(SPI_OK_SELECT, "SELECT id FROM pgtopic.topic ORDER BY id");
-	*count = (int) SPI_processed;
-	ids = MemoryContextAlloc(context, (*count + 1) * sizeof(int32));
-	for (int i = 0; i < *count; i++)
-	{
-		bool		isnull;
-
-		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
-											 1, &isnull));
-	}
-	PopActiveSnapshot();
-	SPI_finish();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-	return ids;
-}
 
 /*
  * The partition that a slot belongs to.  If there is none, it has been dropped,
@@ -471,38 +275,6 @@ is_due(TimestampTz *last, int interval_ms)
 	return true;
 }
 
-/*
- * Whatever the configuration file or ALTER DATABASE says: as AutoVacWorkerMain()
- * in autovacuum.c does.
- */
-static void
-pin_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_isolation", "read committed"},
-		{"statement_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-#if PG_VERSION_NUM >= 170000
-		{"transaction_timeout", "0"},
-#endif
-		/* whatever a lock keeps it from, it tries again later */
-		{"lock_timeout", "100ms"},
-		/*
-		 * What it does can be done again; and producers' commits flush what is
-		 * before them in WAL, segments and all.
-		 */
-		{"synchronous_commit", "off"},
-	};
-
-	for (size_t i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_SUSET,
-								 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
-	(void) set_config_option("application_name", MyBgworkerEntry->bgw_name, PGC_USERSET,
-							 PGC_S_OVERRIDE, GUC_ACTION_SET, true, 0, false);
-}
-
 void
 pgtopic_maintenance_main(Datum arg)
 {
@@ -511,28 +283,9 @@ pgtopic_maintenance_main(Datum arg)
 	TimestampTz retried = 0;
 	RetentionTask retention = {true, false};
 	MemoryContext context;
-	char		name[NAMEDATALEN];
 	uint32		wait_event = compat_wait_event("PgtopicMaintenanceMain");
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	BackgroundWorkerInitializeConnectionByOid(DatumGetObjectId(arg), InvalidOid, 0);
-	if (!worker_attach())
-		proc_exit(0);
-	if (!has_extension(name))
-	{
-		database_forget(MyDatabaseId);
-		proc_exit(0);
-	}
-	worker_note_success();
-	pin_settings();
-	ereport(LOG,
-			(errmsg("pgtopic maintenance worker for database \"%s\" started", name)));
-
-	context = AllocSetContextCreate(TopMemoryContext, "pgtopic maintenance",
-									ALLOCSET_DEFAULT_SIZES);
-	MemoryContextSwitchTo(context);
+	context = worker_begin(WORKER_MAINTENANCE, DatumGetObjectId(arg));
 	(void) worker_run_task("adopting storage", adopt_storage, NULL);
 	for (;;)
 	{
@@ -540,22 +293,7 @@ pgtopic_maintenance_main(Datum arg)
 		bool		more;
 		long		timeout;
 
-		CHECK_FOR_INTERRUPTS();
-		MemoryContextReset(context);
-		MemoryContextSwitchTo(context);
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
-		if (!has_extension(NULL))
-		{
-			ereport(LOG,
-					(errmsg("pgtopic maintenance worker ends, since the extension has been dropped")));
-			database_forget(MyDatabaseId);
-			proc_exit(0);
-		}
-
+		worker_round(context);
 		succeeded = make_wanted_segments(&more);
 		if (is_due(&stored, pgtopic_checkpoint_interval))
 			succeeded &= store_watermarks();

@@ -1,8 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * workers.h
- *	  The background processes: one launcher for the server, and one
- *	  maintenance worker for each database that has the extension.
+ *	  The background processes: one launcher for the server; one maintenance
+ *	  worker for each database that has the extension; and, where the database is
+ *	  a broker of a cluster, three more.
  *
  *-------------------------------------------------------------------------
  */
@@ -11,15 +12,31 @@
 
 #include "postgres.h"
 
+#include "shmem/databases.h"
+
 /* Registers the launcher; only while shared_preload_libraries is processed. */
 extern void launcher_register(void);
-
-/* Starts the maintenance worker of a database; false if there is no room. */
-extern bool maintenance_start(Oid database);
 
 /* Entry points that the postmaster calls by name. */
 extern PGDLLEXPORT void pgtopic_launcher_main(Datum arg);
 extern PGDLLEXPORT void pgtopic_maintenance_main(Datum arg);
+extern PGDLLEXPORT void pgtopic_quorum_main(Datum arg);
+extern PGDLLEXPORT void pgtopic_replication_main(Datum arg);
+extern PGDLLEXPORT void pgtopic_acks_main(Datum arg);
+
+/* --- what all workers of a database do --- */
+
+/*
+ * Connects to the database, attaches, pins settings; ends the process if this
+ * worker is not to be there.  Returns the memory context for one round's work.
+ */
+extern MemoryContext worker_begin(WorkerKind kind, Oid database);
+
+/*
+ * Begins a round: interrupts, settings, memory; ends the process if the extension
+ * has been dropped or the worker is not wanted any more.
+ */
+extern void worker_round(MemoryContext context);
 
 /*
  * Has DROP DATABASE and other commands that no session may be in the way of

@@ -1,0 +1,78 @@
+/*-------------------------------------------------------------------------
+ *
+ * cluster.c
+ *	  What the catalog says of the cluster that this database is a broker of.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/inval.h"
+
+#include "catalog/cluster.h"
+#include "catalog/extension.h"
+#include "catalog/rows.h"
+
+static bool self_valid = false;
+static int32 self = 0;
+static uint64 invalidations = 0;
+static Oid	cluster_relation = InvalidOid;
+
+static void
+relcache_callback(Datum arg, Oid relid)
+{
+	if (OidIsValid(relid) && relid != cluster_relation && OidIsValid(cluster_relation))
+		return;
+	invalidations++;
+	self_valid = false;
+}
+
+int32
+cluster_self(void)
+{
+	static bool registered = false;
+	uint64		before;
+	ClusterRow	row;
+
+	if (!registered)
+	{
+		CacheRegisterRelcacheCallback(relcache_callback, (Datum) 0);
+		registered = true;
+	}
+	if (self_valid)
+		return self;
+
+	/* what changes from here on is not in what we read: look again next time */
+	before = invalidations;
+	cluster_relation = extension_relation("cluster");
+	self = cluster_row_read(&row) ? row.self : 0;
+	self_valid = invalidations == before;
+	return self;
+}
+
+bool
+partition_is_led_here(const LogPartition *partition)
+{
+	return partition->leader == 0 || partition->leader == cluster_self();
+}
+
+char *
+broker_conninfo(int32 broker)
+{
+	char	   *conninfo = broker_row_conninfo(broker);
+
+	if (conninfo == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("broker %d does not exist", broker)));
+	return conninfo;
+}
+
+void
+cluster_invalidate(void)
+{
+	Oid			relation = extension_relation("cluster");
+
+	if (OidIsValid(relation))
+		CacheInvalidateRelcacheByRelid(relation);
+}
