@@ -19,6 +19,7 @@
 #include "storage/shmem.h"
 
 #include "base/settings.h"
+#include "shmem/cluster_state.h"
 #include "shmem/databases.h"
 #include "shmem/slots.h"
 #include "worker/workers.h"
@@ -35,7 +36,8 @@ shmem_request(void)
 {
 	if (previous_request_hook)
 		previous_request_hook();
-	RequestAddinShmemSpace(add_size(slots_shmem_size(), databases_shmem_size()));
+	RequestAddinShmemSpace(add_size(cluster_state_shmem_size(),
+									add_size(slots_shmem_size(), databases_shmem_size())));
 }
 
 static void
@@ -46,6 +48,7 @@ shmem_startup(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	slots_shmem_init();
 	databases_shmem_init();
+	cluster_state_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -40,4 +40,11 @@ extern int64 partition_reserve(LogPartition *partition, int64 count);
 extern bool partition_made_here(const LogPartition *partition);
 extern void partition_make_segments(LogPartition *partition, int64 up_to);
 
+/*
+ * In a cluster: has the partition's slot, if there is one, know from the catalog who
+ * leads, who has to confirm, and whether it is being handed over.  A slot of what
+ * is not led here any more takes nothing from then on, and goes when it is drained.
+ */
+extern void partition_update_slot(LogPartition *partition);
+
 #endif							/* PGTOPIC_PARTITION_STATE_H */

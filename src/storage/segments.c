@@ -225,6 +225,13 @@ storage_drop_topic(int32 topic)
 					  topic, topic);
 }
 
+void
+storage_drop_partition(int32 topic, int32 partition)
+{
+	extension_execute(SPI_OK_UTILITY, "DROP TABLE IF EXISTS pgtopic.t%d_p%d, pgtopic.t%d_p%d_offsets",
+					  topic, partition, topic, partition);
+}
+
 static bool
 index_is_valid(const char *name)
 {

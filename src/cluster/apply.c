@@ -1,0 +1,350 @@
+/*-------------------------------------------------------------------------
+ *
+ * apply.c
+ *	  Making this broker's catalog and storage what the committed metadata says.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "catalog/cluster.h"
+#include "catalog/extension.h"
+#include "catalog/topics.h"
+#include "cluster/apply.h"
+#include "cluster/store.h"
+#include "shmem/cluster_state.h"
+#include "shmem/databases.h"
+#include "shmem/slots.h"
+#include "storage/partition_state.h"
+#include "storage/segments.h"
+
+/* A transaction of its own, as the extension's owner. */
+static void
+begin(ExtensionOwner *saved)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	extension_owner_begin(saved);
+	SPI_connect();
+}
+
+static void
+end(ExtensionOwner *saved, MemoryContext context)
+{
+	SPI_finish();
+	extension_owner_end(saved);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
+static char *
+literal_or_null(const char *text)
+{
+	return text ? quote_literal_cstr(text) : pstrdup("NULL");
+}
+
+static char *
+array_literal(const int32 *ids, int count)
+{
+	StringInfoData array;
+
+	initStringInfo(&array);
+	appendStringInfoString(&array, "'{");
+	for (int i = 0; i < count; i++)
+		appendStringInfo(&array, "%s%d", i > 0 ? "," : "", ids[i]);
+	appendStringInfoString(&array, "}'");
+	return array.data;
+}
+
+static bool
+has_replica_here(const ImagePartition *partition, int32 self)
+{
+	return partition_has_replica(partition, self);
+}
+
+static void
+apply_brokers(const Image *image)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	StringInfoData ids;
+
+	begin(&saved);
+	initStringInfo(&ids);
+	for (int i = 0; i < image->brokers_count; i++)
+	{
+		const ImageBroker *broker = &image->brokers[i];
+
+		extension_execute(SPI_OK_INSERT,
+						  "INSERT INTO pgtopic.broker AS b (id, conninfo, leaving) VALUES (%d, %s, %s)"
+						  " ON CONFLICT (id) DO UPDATE SET conninfo = excluded.conninfo, leaving = excluded.leaving"
+						  " WHERE b.conninfo <> excluded.conninfo OR b.leaving <> excluded.leaving",
+						  broker->id, quote_literal_cstr(broker->conninfo),
+						  broker->leaving ? "true" : "false");
+		appendStringInfo(&ids, "%s%d", i > 0 ? ", " : "", broker->id);
+	}
+	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.broker WHERE id NOT IN (%s)", ids.data);
+	cluster_invalidate();
+	end(&saved, context);
+}
+
+/*
+ * Topics that the image has not: with their storage.  One that is locked by somebody
+ * who produces is waited for like any other lock of this worker: not for long.
+ */
+static void
+drop_topics(const Image *image)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	int32	   *gone;
+	int			count;
+
+	begin(&saved);
+	extension_execute(SPI_OK_SELECT, "SELECT id FROM pgtopic.topic ORDER BY id");
+	gone = MemoryContextAlloc(context, (SPI_processed + 1) * sizeof(int32));
+	count = (int) SPI_processed;
+	for (int i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		gone[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	end(&saved, context);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (image_topic(image, gone[i]))
+			continue;
+		begin(&saved);
+		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.topic WHERE id = %d", gone[i]);
+		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.partition WHERE topic_id = %d", gone[i]);
+		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.replica WHERE topic_id = %d", gone[i]);
+		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE topic_id = %d", gone[i]);
+		storage_drop_topic(gone[i]);
+		end(&saved, context);
+	}
+}
+
+/* The owner by name, or the extension's, where there is no such role here. */
+static Oid
+owner_of(const ImageTopic *topic)
+{
+	Oid			owner = get_role_oid(topic->owner, true);
+
+	return OidIsValid(owner) ? owner : GetUserId();
+}
+
+static void
+apply_topic_row(const ImageTopic *topic)
+{
+	extension_execute(SPI_OK_INSERT,
+					  "INSERT INTO pgtopic.topic AS t (id, name, partitions, replication_factor, retention,"
+					  " retention_bytes, segment_messages, max_message_bytes, value_format,"
+					  " min_insync_replicas, created_at)"
+					  " VALUES (%d, %s, %d, %d, %s::pg_catalog.interval, %s, " INT64_FORMAT ", %d, %s, %s,"
+					  " %s::pg_catalog.timestamptz)"
+					  " ON CONFLICT (id) DO UPDATE SET partitions = excluded.partitions,"
+					  " replication_factor = excluded.replication_factor,"
+					  " retention = excluded.retention, retention_bytes = excluded.retention_bytes,"
+					  " segment_messages = excluded.segment_messages,"
+					  " max_message_bytes = excluded.max_message_bytes,"
+					  " min_insync_replicas = excluded.min_insync_replicas"
+					  " WHERE (t.partitions, t.replication_factor, t.retention, t.retention_bytes,"
+					  " t.segment_messages, t.max_message_bytes, t.min_insync_replicas)"
+					  " IS DISTINCT FROM (excluded.partitions, excluded.replication_factor,"
+					  " excluded.retention, excluded.retention_bytes, excluded.segment_messages,"
+					  " excluded.max_message_bytes, excluded.min_insync_replicas)",
+					  topic->id, quote_literal_cstr(topic->name), topic->partitions,
+					  topic->replication_factor, literal_or_null(topic->retention),
+					  topic->retention_bytes < 0 ? "NULL" : psprintf(INT64_FORMAT, topic->retention_bytes),
+					  topic->segment_messages, topic->max_message_bytes,
+					  quote_literal_cstr(topic->value_format),
+					  topic->min_insync_replicas <= 0 ? "NULL" : psprintf("%d", topic->min_insync_replicas),
+					  quote_literal_cstr(topic->created_at));
+}
+
+/* The row of a partition; true if it has changed. */
+static bool
+apply_partition_row(const ImagePartition *partition)
+{
+	char	   *replicas = array_literal(partition->replicas, partition->replicas_count);
+	char	   *isr = array_literal(partition->isr, partition->isr_count);
+
+	extension_execute(SPI_OK_INSERT,
+					  "INSERT INTO pgtopic.partition AS p (topic_id, partition, leader, leader_epoch,"
+					  " successor, replicas, isr) VALUES (%d, %d, %d, %d, %d, %s, %s)"
+					  " ON CONFLICT (topic_id, partition) DO UPDATE SET leader = excluded.leader,"
+					  " leader_epoch = excluded.leader_epoch, successor = excluded.successor,"
+					  " replicas = excluded.replicas, isr = excluded.isr"
+					  " WHERE (p.leader, p.leader_epoch, p.successor, p.replicas, p.isr) IS DISTINCT FROM"
+					  " (excluded.leader, excluded.leader_epoch, excluded.successor, excluded.replicas,"
+					  " excluded.isr)",
+					  partition->topic, partition->number, partition->leader, partition->leader_epoch,
+					  partition->successor, replicas, isr);
+	return SPI_processed > 0;
+}
+
+/* Makes or drops the tables of a partition, by whether this broker has a replica. */
+static void
+apply_storage(const ImageTopic *topic, const ImagePartition *partition, int32 self)
+{
+	bool		there = OidIsValid(extension_relation(psprintf("t%d_p%d", topic->id, partition->number)));
+
+	if (has_replica_here(partition, self) && !there)
+		storage_create_partition(topic->id, partition->number, topic->segment_messages);
+	else if (!has_replica_here(partition, self) && there)
+	{
+		storage_drop_partition(topic->id, partition->number);
+		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.replica WHERE topic_id = %d AND partition = %d",
+						  topic->id, partition->number);
+	}
+	if (partition->leader != self)
+		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE topic_id = %d AND partition = %d",
+						  topic->id, partition->number);
+}
+
+/* All of one topic, in one transaction: nobody sees a topic with half its partitions. */
+static void
+apply_topic(const Image *image, const ImageTopic *topic, int32 self)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	bool		changed = false;
+
+	begin(&saved);
+	apply_topic_row(topic);
+	changed = SPI_processed > 0;
+	if (!OidIsValid(extension_relation(psprintf("t%d", topic->id))))
+		storage_create_topic(topic->id, topic->name, owner_of(topic));
+	for (int i = 0; i < image->partitions_count; i++)
+	{
+		const ImagePartition *partition = &image->partitions[i];
+
+		if (partition->topic != topic->id)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		changed |= apply_partition_row(partition);
+		apply_storage(topic, partition, self);
+	}
+	if (changed)
+	{
+		storage_adopt(topic->id);
+		topic_invalidate(topic->id);
+		/* a group's consumers look for the new leaders */
+		slots_wake_at_end(topic->id, true);
+	}
+	end(&saved, context);
+	if (!changed)
+		return;
+
+	begin(&saved);
+	apply_to_slots(topic->id);
+	end(&saved, context);
+}
+
+void
+apply_to_slots(int32 topic_id)
+{
+	Topic	   *topic = topic_find_any(topic_id);
+
+	if (topic == NULL || topic->damaged)
+		return;
+	for (int p = 0; p < topic->partitions_count; p++)
+	{
+		LogPartition *partition = &topic->partitions[p];
+
+		if (OidIsValid(partition->relation))
+			partition_update_slot(partition);
+	}
+}
+
+void
+apply_image(const Image *image, int32 self, int64 version)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+
+	apply_brokers(image);
+	drop_topics(image);
+	for (int i = 0; i < image->topics_count; i++)
+		apply_topic(image, &image->topics[i], self);
+
+	begin(&saved);
+	/* if the database leaves the cluster one day, ids go on from here */
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT pg_catalog.setval('pgtopic.topic_id_seq', %d, false)", image->next_topic);
+	store_set_applied(version);
+	end(&saved, context);
+	cluster_state_set_applied(version);
+}
+
+static char *
+column_text(int row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+Image *
+image_from_catalog(const char *cluster_id, const char *conninfo)
+{
+	Image	   *image = image_new(cluster_id);
+	ImageProblem problem = {0};
+	int32		broker;
+	int			count;
+	ImageTopic *topics;
+
+	if (!image_add_broker(image, conninfo, &broker, &problem))
+		elog(ERROR, "%s", problem.message);
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT t.id, t.name, pg_catalog.pg_get_userbyid(c.relowner), t.partitions,"
+					  " t.replication_factor, t.retention, t.retention_bytes, t.segment_messages,"
+					  " t.max_message_bytes, t.value_format, t.min_insync_replicas, t.created_at"
+					  " FROM pgtopic.topic t JOIN pg_catalog.pg_class c"
+					  " ON c.relname = 't' || t.id AND c.relnamespace = 'pgtopic'::pg_catalog.regnamespace"
+					  " ORDER BY t.id");
+	count = (int) SPI_processed;
+	topics = palloc0(Max(count, 1) * sizeof(ImageTopic));
+	for (int i = 0; i < count; i++)
+	{
+		char	   *bytes = column_text(i, 7);
+		char	   *insync = column_text(i, 11);
+
+		topics[i].id = atoi(column_text(i, 1));
+		topics[i].name = column_text(i, 2);
+		topics[i].owner = column_text(i, 3);
+		topics[i].partitions = atoi(column_text(i, 4));
+		topics[i].replication_factor = atoi(column_text(i, 5));
+		topics[i].retention = column_text(i, 6);
+		topics[i].retention_bytes = bytes ? strtoll(bytes, NULL, 10) : -1;
+		topics[i].segment_messages = strtoll(column_text(i, 8), NULL, 10);
+		topics[i].max_message_bytes = atoi(column_text(i, 9));
+		topics[i].value_format = column_text(i, 10);
+		topics[i].min_insync_replicas = insync ? atoi(insync) : 0;
+		topics[i].created_at = column_text(i, 12);
+	}
+	for (int i = 0; i < count; i++)
+	{
+		int32		id;
+
+		/* with the id that it has */
+		image->next_topic = topics[i].id;
+		if (!image_add_topic(image, &topics[i], 0, 0, &id, &problem))
+			elog(ERROR, "%s", problem.message);
+	}
+	extension_execute(SPI_OK_SELECT, "SELECT last_value::pg_catalog.int4 + is_called::pg_catalog.int4"
+					  " FROM pgtopic.topic_id_seq");
+	image->next_topic = Max(image->next_topic, atoi(column_text(0, 1)));
+	return image;
+}

@@ -1,0 +1,196 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.c
+ *	  What a broker has promised to the others: the row of pgtopic.cluster.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "base/image.h"
+#include "catalog/cluster.h"
+#include "catalog/extension.h"
+#include "cluster/store.h"
+
+static int64
+get_int64(int column)
+{
+	bool		isnull;
+
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc,
+									   column, &isnull));
+}
+
+static char *
+get_text(int column, MemoryContext context)
+{
+	char	   *value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column);
+
+	return value ? MemoryContextStrdup(context, value) : NULL;
+}
+
+static bool
+read_store(ClusterStore *store, bool lock)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	bool		found;
+
+	memset(store, 0, sizeof(ClusterStore));
+	if (!OidIsValid(extension_relation("cluster")))
+		return false;
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT cluster_id, self::pg_catalog.int8, term, voted_for::pg_catalog.int8,"
+					  " image_term, image_version, committed_version, applied_version, image"
+					  " FROM pgtopic.cluster%s", lock ? " FOR UPDATE" : "");
+	found = SPI_processed == 1;
+	if (found)
+	{
+		char	   *id = get_text(1, CurrentMemoryContext);
+
+		strlcpy(store->cluster_id, id, sizeof(store->cluster_id));
+		store->self = (int32) get_int64(2);
+		store->durable.term = get_int64(3);
+		store->durable.voted_for = (int32) get_int64(4);
+		store->durable.image_term = get_int64(5);
+		store->durable.image_version = get_int64(6);
+		store->durable.committed_version = get_int64(7);
+		store->applied_version = get_int64(8);
+		store->image = get_text(9, context);
+	}
+	SPI_finish();
+	extension_owner_end(&saved);
+	return found;
+}
+
+bool
+store_read(ClusterStore *store)
+{
+	return read_store(store, false);
+}
+
+bool
+store_lock(ClusterStore *store)
+{
+	return read_store(store, true);
+}
+
+char *
+store_committed_image(int64 *version)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	char	   *image = NULL;
+
+	*version = 0;
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_SELECT, "SELECT committed_version, committed_image FROM pgtopic.cluster");
+	if (SPI_processed == 1)
+	{
+		*version = get_int64(1);
+		image = get_text(2, context);
+	}
+	SPI_finish();
+	extension_owner_end(&saved);
+	return image;
+}
+
+void
+store_write(const ClusterStore *store, const char *image)
+{
+	const QuorumDurable *durable = &store->durable;
+	bool		committed = durable->committed_version == durable->image_version;
+	StringInfoData sql;
+	ExtensionOwner saved;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "UPDATE pgtopic.cluster SET self = %d, term = " INT64_FORMAT ", voted_for = %d,"
+					 " image_term = " INT64_FORMAT ", image_version = " INT64_FORMAT
+					 ", committed_version = " INT64_FORMAT,
+					 store->self, durable->term, durable->voted_for, durable->image_term,
+					 durable->image_version, durable->committed_version);
+	if (image)
+		appendStringInfo(&sql, ", image = %s", quote_literal_cstr(image));
+	if (committed)
+		appendStringInfo(&sql, ", committed_image = %s",
+						 image ? quote_literal_cstr(image) : "image");
+
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_UPDATE, "%s", sql.data);
+	SPI_finish();
+	extension_owner_end(&saved);
+}
+
+void
+store_create(const ClusterStore *store)
+{
+	const QuorumDurable *durable = &store->durable;
+	ExtensionOwner saved;
+	ClusterStore old;
+
+	if (read_store(&old, false))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this database is a broker of a cluster already"),
+				 errhint("Use leave_cluster() first.")));
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_INSERT,
+					  "INSERT INTO pgtopic.cluster (cluster_id, self, term, voted_for, image_term,"
+					  " image_version, committed_version, applied_version, image, committed_image)"
+					  " VALUES (%s, %d, " INT64_FORMAT ", %d, " INT64_FORMAT ", " INT64_FORMAT
+					  ", " INT64_FORMAT ", " INT64_FORMAT ", %s, %s)",
+					  quote_literal_cstr(store->cluster_id), store->self, durable->term,
+					  durable->voted_for, durable->image_term, durable->image_version,
+					  durable->committed_version, store->applied_version,
+					  store->image ? quote_literal_cstr(store->image) : "NULL",
+					  store->image ? quote_literal_cstr(store->image) : "NULL");
+	SPI_finish();
+	extension_owner_end(&saved);
+	cluster_invalidate();
+}
+
+void
+store_set_applied(int64 version)
+{
+	ExtensionOwner saved;
+
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.cluster SET applied_version = " INT64_FORMAT, version);
+	SPI_finish();
+	extension_owner_end(&saved);
+}
+
+void
+store_make_durable(void)
+{
+	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+void
+store_members(const char *text, QuorumMembers *members)
+{
+	Image	   *image;
+
+	members->count = 0;
+	if (text == NULL)
+		return;
+	image = image_parse(text);
+	if (image == NULL)
+		elog(ERROR, "the stored metadata of the cluster cannot be read");
+	for (int i = 0; i < image->brokers_count && i < QUORUM_MEMBERS_MAX; i++)
+		members->ids[members->count++] = image->brokers[i].id;
+}

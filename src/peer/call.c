@@ -1,0 +1,318 @@
+/*-------------------------------------------------------------------------
+ *
+ * call.c
+ *	  Single calls of SQL functions on another broker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+
+#include "base/compat.h"
+#include "peer/call.h"
+#include "shmem/cluster_state.h"
+
+/* What a connection between brokers has, unless its conninfo says otherwise. */
+static const char *const defaults[][2] = {
+	{"connect_timeout", "5"},
+	{"keepalives_idle", "10"},
+	{"keepalives_interval", "5"},
+	{"keepalives_count", "3"},
+	{"tcp_user_timeout", "15000"},
+};
+
+static uint32
+peer_wait_event(void)
+{
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = compat_wait_event("PgtopicPeerCall");
+	return event;
+}
+
+/* A value as conninfo strings want it. */
+static void
+append_option(StringInfo to, const char *name, const char *value)
+{
+	appendStringInfo(to, "%s%s='", to->len > 0 ? " " : "", name);
+	for (const char *c = value; *c; c++)
+	{
+		if (*c == '\'' || *c == '\\')
+			appendStringInfoChar(to, '\\');
+		appendStringInfoChar(to, *c);
+	}
+	appendStringInfoChar(to, '\'');
+}
+
+static PQconninfoOption *
+parse(const char *conninfo, char **problem)
+{
+	char	   *message = NULL;
+	PQconninfoOption *options = PQconninfoParse(conninfo, &message);
+
+	if (options == NULL && problem)
+		*problem = message ? pchomp(message) : pstrdup("out of memory");
+	if (message)
+		PQfreemem(message);
+	return options;
+}
+
+char *
+peer_conninfo_problem(const char *conninfo)
+{
+	char	   *problem = NULL;
+	PQconninfoOption *options = parse(conninfo, &problem);
+
+	if (options)
+		PQconninfoFree(options);
+	return problem;
+}
+
+static const char *
+option_value(const PQconninfoOption *options, const char *name)
+{
+	for (const PQconninfoOption *option = options; option->keyword; option++)
+	{
+		if (strcmp(option->keyword, name) == 0)
+			return option->val;
+	}
+	return NULL;
+}
+
+char *
+peer_conninfo(const char *conninfo, int32 self)
+{
+	PQconninfoOption *options = parse(conninfo, NULL);
+	StringInfoData result;
+
+	if (options == NULL)
+		return pstrdup(conninfo);
+	initStringInfo(&result);
+	for (PQconninfoOption *option = options; option->keyword; option++)
+	{
+		if (option->val)
+			append_option(&result, option->keyword, option->val);
+	}
+	for (size_t i = 0; i < lengthof(defaults); i++)
+	{
+		if (option_value(options, defaults[i][0]) == NULL)
+			append_option(&result, defaults[i][0], defaults[i][1]);
+	}
+	if (option_value(options, "application_name") == NULL &&
+		option_value(options, "fallback_application_name") == NULL)
+		append_option(&result, "fallback_application_name", psprintf("pgtopic broker %d", self));
+	PQconninfoFree(options);
+	return result.data;
+}
+
+char *
+peer_conninfo_shown(const char *conninfo)
+{
+	PQconninfoOption *options = parse(conninfo, NULL);
+	StringInfoData result;
+
+	initStringInfo(&result);
+	if (options == NULL)
+		return result.data;
+	for (PQconninfoOption *option = options; option->keyword; option++)
+	{
+		/* dispchar says which are not to be shown: "*" for secrets */
+		if (option->val && option->dispchar[0] != '*')
+			append_option(&result, option->keyword, option->val);
+	}
+	PQconninfoFree(options);
+	return result.data;
+}
+
+/* Waits for the socket, interruptibly; false if the deadline has passed. */
+static bool
+wait_for_socket(PGconn *conn, int events, int64 deadline)
+{
+	int64		left = deadline - cluster_clock_ms();
+	int			got;
+
+	if (left <= 0)
+		return false;
+	got = WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH | events,
+							PQsocket(conn), (long) left, peer_wait_event());
+	if (got & WL_LATCH_SET)
+	{
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return true;
+}
+
+static void
+error_cannot_connect(PGconn *conn, const char *whom, const char *why)
+{
+	char	   *detail = why ? pstrdup(why) : pchomp(PQerrorMessage(conn));
+
+	ereport(ERROR,
+			(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+			 errmsg("could not connect to %s", whom),
+			 errdetail_internal("%s", detail)));
+}
+
+static void
+connect_within(PGconn *conn, const char *whom, int64 deadline)
+{
+	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+	while (status != PGRES_POLLING_OK)
+	{
+		if (status == PGRES_POLLING_FAILED || PQstatus(conn) == CONNECTION_BAD)
+			error_cannot_connect(conn, whom, NULL);
+		if (!wait_for_socket(conn, status == PGRES_POLLING_READING ? WL_SOCKET_READABLE :
+							 WL_SOCKET_WRITEABLE, deadline))
+			error_cannot_connect(conn, whom, "It does not answer in time.");
+		status = PQconnectPoll(conn);
+	}
+}
+
+PGconn *
+peer_open(const char *conninfo, int32 self, const char *whom, int timeout_ms)
+{
+	PGconn	   *conn;
+
+	if (!AcquireExternalFD())
+		ereport(ERROR,
+				(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
+				 errmsg("could not connect to %s", whom),
+				 errdetail("There are too many open files on this server."),
+				 errhint("Increase max_files_per_process or the limit of the operating system.")));
+	conn = PQconnectStart(peer_conninfo(conninfo, self));
+	if (conn == NULL)
+	{
+		ReleaseExternalFD();
+		elog(ERROR, "out of memory");
+	}
+	PG_TRY();
+	{
+		connect_within(conn, whom, cluster_clock_ms() + timeout_ms);
+	}
+	PG_CATCH();
+	{
+		peer_close(conn);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return conn;
+}
+
+void
+peer_close(PGconn *conn)
+{
+	if (conn == NULL)
+		return;
+	PQfinish(conn);
+	ReleaseExternalFD();
+}
+
+/* Raises the error of a result here. */
+static void
+raise_remote_error(const PGresult *result, const char *whom)
+{
+	const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+	const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+	const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
+	const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+	int			code = ERRCODE_CONNECTION_FAILURE;
+
+	if (sqlstate && strlen(sqlstate) == 5)
+		code = MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4]);
+	ereport(ERROR,
+			(errcode(code),
+			 errmsg_internal("%s", message ? pstrdup(message) : pchomp(PQresultErrorMessage(result))),
+			 detail ? errdetail_internal("%s", pstrdup(detail)) : 0,
+			 hint ? errhint("%s", pstrdup(hint)) : 0,
+			 errcontext("on %s", whom)));
+}
+
+static void
+error_lost(PGconn *conn, const char *whom)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("lost the connection to %s", whom),
+			 errdetail_internal("%s", pchomp(PQerrorMessage(conn)))));
+}
+
+PGresult *
+peer_call(PGconn *conn, const char *whom, int timeout_ms, const char *sql,
+		  int nparams, const char *const *params)
+{
+	int64		deadline = cluster_clock_ms() + timeout_ms;
+	PGresult   *volatile last = NULL;
+
+	if (!PQsendQueryParams(conn, sql, nparams, NULL, params, NULL, NULL, 0))
+		error_lost(conn, whom);
+
+	PG_TRY();
+	{
+		for (;;)
+		{
+			PGresult   *result;
+
+			while (PQisBusy(conn))
+			{
+				if (!wait_for_socket(conn, WL_SOCKET_READABLE, deadline))
+					ereport(ERROR,
+							(errcode(ERRCODE_CONNECTION_FAILURE),
+							 errmsg("%s does not answer", whom),
+							 errdetail("It was called %d ms ago.", timeout_ms)));
+				if (!PQconsumeInput(conn))
+					error_lost(conn, whom);
+			}
+			/* NULL comes when its transaction has ended */
+			result = PQgetResult(conn);
+			if (result == NULL)
+				break;
+			PQclear(last);
+			last = result;
+		}
+		if (last == NULL || PQstatus(conn) == CONNECTION_BAD)
+			error_lost(conn, whom);
+		if (PQresultStatus(last) != PGRES_TUPLES_OK && PQresultStatus(last) != PGRES_COMMAND_OK)
+			raise_remote_error(last, whom);
+	}
+	PG_CATCH();
+	{
+		PQclear(last);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return last;
+}
+
+char **
+peer_call_once(const char *conninfo, int32 self, const char *whom, int timeout_ms,
+			   const char *sql, int nparams, const char *const *params, int ncolumns)
+{
+	PGconn	   *conn = peer_open(conninfo, self, whom, timeout_ms);
+	char	  **values = palloc0(ncolumns * sizeof(char *));
+
+	PG_TRY();
+	{
+		PGresult   *result = peer_call(conn, whom, timeout_ms, sql, nparams, params);
+
+		for (int i = 0; i < ncolumns && i < PQnfields(result) && PQntuples(result) > 0; i++)
+		{
+			if (!PQgetisnull(result, 0, i))
+				values[i] = pstrdup(PQgetvalue(result, 0, i));
+		}
+		PQclear(result);
+	}
+	PG_FINALLY();
+	{
+		peer_close(conn);
+	}
+	PG_END_TRY();
+	return values;
+}

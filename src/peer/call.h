@@ -1,0 +1,53 @@
+/*-------------------------------------------------------------------------
+ *
+ * call.h
+ *	  Single calls of SQL functions on another broker, each a transaction of its
+ *	  own there, whatever happens to this one's.
+ *
+ * For metadata and replication.  What is part of the caller's transaction goes
+ * through connection.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_CALL_H
+#define PGTOPIC_CALL_H
+
+#include "postgres.h"
+
+#include "libpq-fe.h"
+
+/*
+ * The conninfo with what every connection between brokers has: an
+ * application_name that says whose it is, and time limits, unless it has its own.
+ * In the caller's memory.
+ */
+extern char *peer_conninfo(const char *conninfo, int32 self);
+
+/* The conninfo without its password and other secrets, to be shown; "" if it cannot be parsed. */
+extern char *peer_conninfo_shown(const char *conninfo);
+
+/* NULL if the conninfo can be used, else what is wrong with it. */
+extern char *peer_conninfo_problem(const char *conninfo);
+
+/*
+ * Connects, interruptibly, within timeout_ms; an error (08001) that says whom
+ * (broker 3, or what else names it) if that is not possible.  The connection
+ * has to be closed, also after an error: use PG_FINALLY.
+ */
+extern PGconn *peer_open(const char *conninfo, int32 self, const char *whom, int timeout_ms);
+extern void peer_close(PGconn *conn);
+
+/*
+ * Calls, and waits for the result and the end of the transaction, at most
+ * timeout_ms.  params are text, NULL for NULL.  An error on the other side is
+ * raised here with its SQLSTATE; one of the connection as 08006.  The result has
+ * to be cleared.
+ */
+extern PGresult *peer_call(PGconn *conn, const char *whom, int timeout_ms, const char *sql,
+						   int nparams, const char *const *params);
+
+/* All in one: open, call, close.  The values of the first row, in the caller's memory. */
+extern char **peer_call_once(const char *conninfo, int32 self, const char *whom, int timeout_ms,
+							 const char *sql, int nparams, const char *const *params, int ncolumns);
+
+#endif							/* PGTOPIC_CALL_H */
