@@ -41,6 +41,7 @@ CREATE TABLE pgtopic.replica (
     topic_id int NOT NULL,
     partition int NOT NULL,
     leader int NOT NULL,
+    leader_epoch int NOT NULL,
     state text NOT NULL,
     from_offset bigint NOT NULL,
     since timestamptz NOT NULL,

@@ -74,6 +74,13 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 #define compat_local_xid()			(MyProc->vxid.lxid)
 #endif
 
+/* 17: sets of wait events belong to a resource owner, here to none */
+#if PG_VERSION_NUM < 170000
+#define compat_create_wait_event_set(context, n)	CreateWaitEventSet(context, n)
+#else
+#define compat_create_wait_event_set(context, n)	CreateWaitEventSet(NULL, n)
+#endif
+
 /* 18: functions that do not return say so in front */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn					__attribute__((noreturn))

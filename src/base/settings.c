@@ -19,6 +19,10 @@ int			pgtopic_max_databases;
 int			pgtopic_retention_check_interval;
 int			pgtopic_checkpoint_interval;
 int			pgtopic_segment_wait_timeout;
+int			pgtopic_broker_session_timeout;
+int			pgtopic_replica_lag_time_max;
+int			pgtopic_handover_timeout;
+int			pgtopic_follower_wal_keep_size;
 
 void
 settings_define(void)
@@ -67,6 +71,36 @@ settings_define(void)
 							&pgtopic_segment_wait_timeout,
 							30 * 1000, 0, INT_MAX,
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("pgtopic.broker_session_timeout",
+							"Sets how long a broker may be silent before the others count it as gone.",
+							"Brokers that hear from no controller for this long elect another one. "
+							"Set the same on all brokers.",
+							&pgtopic_broker_session_timeout,
+							5000, 200, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("pgtopic.replica_lag_time_max",
+							"Sets how long a follower may be behind before it is not in sync any more.",
+							"Until then producers that ask for all acknowledgements wait for it.",
+							&pgtopic_replica_lag_time_max,
+							10 * 1000, 100, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("pgtopic.handover_timeout",
+							"Sets how long a leader that is to hand over waits for open transactions.",
+							"If they have not ended by then, it goes on leading.",
+							&pgtopic_handover_timeout,
+							10 * 1000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("pgtopic.follower_wal_keep_size",
+							"Sets how much WAL is kept for a follower that is not in sync.",
+							"When it needs more, its replication slot is dropped, and it copies what it "
+							"misses when it is back. -1 keeps without limit.",
+							&pgtopic_follower_wal_keep_size,
+							4096, -1, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("pgtopic");
 }

@@ -16,6 +16,10 @@ extern int	pgtopic_max_databases;	/* databases with the extension */
 extern int	pgtopic_retention_check_interval;	/* ms */
 extern int	pgtopic_checkpoint_interval;	/* ms */
 extern int	pgtopic_segment_wait_timeout;	/* ms */
+extern int	pgtopic_broker_session_timeout; /* ms */
+extern int	pgtopic_replica_lag_time_max;	/* ms */
+extern int	pgtopic_handover_timeout;	/* ms */
+extern int	pgtopic_follower_wal_keep_size; /* MB; -1: no limit */
 
 /* Defines them; only while shared_preload_libraries is being processed. */
 extern void settings_define(void);

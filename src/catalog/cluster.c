@@ -15,6 +15,7 @@
 
 static bool self_valid = false;
 static int32 self = 0;
+static char cluster_id[CLUSTER_ID_LENGTH + 1];
 static uint64 invalidations = 0;
 static Oid	cluster_relation = InvalidOid;
 
@@ -46,6 +47,7 @@ cluster_self(void)
 	before = invalidations;
 	cluster_relation = extension_relation("cluster");
 	self = cluster_row_read(&row) ? row.self : 0;
+	strlcpy(cluster_id, self ? row.cluster_id : "", sizeof(cluster_id));
 	self_valid = invalidations == before;
 	return self;
 }
@@ -66,6 +68,13 @@ broker_conninfo(int32 broker)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("broker %d does not exist", broker)));
 	return conninfo;
+}
+
+void
+follower_slot_name(int32 leader, int32 follower, char *buffer)
+{
+	(void) cluster_self();
+	snprintf(buffer, NAMEDATALEN, "pgtopic_%s_%d_%d", cluster_id, leader, follower);
 }
 
 void

@@ -27,6 +27,12 @@ extern bool partition_is_led_here(const LogPartition *partition);
  */
 extern char *broker_conninfo(int32 broker);
 
+/*
+ * The replication slot on leader that follower uses, in a buffer of NAMEDATALEN.
+ * Names of slots are a server's; the cluster's id keeps clusters apart.
+ */
+extern void follower_slot_name(int32 leader, int32 follower, char *buffer);
+
 /* Has all backends look at pgtopic.cluster and pgtopic.broker again when this
  * transaction commits. */
 extern void cluster_invalidate(void);

@@ -290,6 +290,28 @@ apply_image(const Image *image, int32 self, int64 version)
 	cluster_state_set_applied(version);
 }
 
+void
+apply_no_topics(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int32	   *ids;
+	int			count;
+
+	extension_execute(SPI_OK_SELECT, "SELECT id FROM pgtopic.topic ORDER BY id");
+	count = (int) SPI_processed;
+	ids = MemoryContextAlloc(context, (count + 1) * sizeof(int32));
+	for (int i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.topic");
+	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.partition");
+	for (int i = 0; i < count; i++)
+		storage_drop_topic(ids[i]);
+}
+
 static char *
 column_text(int row, int column)
 {

@@ -35,4 +35,7 @@ extern Image *image_from_catalog(const char *cluster_id, const char *conninfo);
  */
 extern void apply_to_slots(int32 topic);
 
+/* Drops all topics, in the caller's transaction: this database has left its cluster. */
+extern void apply_no_topics(void);
+
 #endif							/* PGTOPIC_APPLY_H */

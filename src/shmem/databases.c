@@ -62,6 +62,7 @@ static WorkerEntry *my_entry = NULL;
 
 static bool wake_at_commit[WORKER_KINDS];
 static bool wake_for_retention = false;
+static bool cluster_at_commit = false;
 
 const char *
 worker_kind_name(WorkerKind kind)
@@ -247,6 +248,12 @@ database_wake_at_commit(WorkerKind kind)
 	wake_at_commit[kind] = true;
 }
 
+void
+database_cluster_at_commit(void)
+{
+	cluster_at_commit = true;
+}
+
 static void
 xact_callback(XactEvent event, void *arg)
 {
@@ -266,6 +273,9 @@ xact_callback(XactEvent event, void *arg)
 			database_wake(kind);
 	}
 	wake_for_retention = false;
+	if (cluster_at_commit && event == XACT_EVENT_COMMIT)
+		database_set_clustered(MyDatabaseId, true);
+	cluster_at_commit = false;
 }
 
 void

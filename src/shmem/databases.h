@@ -71,6 +71,9 @@ extern void databases_register_callbacks(void);
  */
 extern void database_set_clustered(Oid database, bool clustered);
 
+/* The same, that this database is, when this transaction commits. */
+extern void database_cluster_at_commit(void);
+
 /* Wakes a worker of this database, if it runs.  No errors. */
 extern void database_wake(WorkerKind kind);
 

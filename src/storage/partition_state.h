@@ -41,6 +41,13 @@ extern bool partition_made_here(const LogPartition *partition);
 extern void partition_make_segments(LogPartition *partition, int64 up_to);
 
 /*
+ * Who changes who has to confirm what of a partition, and who tells its slot, holds
+ * this lock to the end of the transaction: what a slot is told is what is committed,
+ * or is about to be.
+ */
+extern void partition_lock_replicas(int32 topic, int32 partition);
+
+/*
  * In a cluster: has the partition's slot, if there is one, know from the catalog who
  * leads, who has to confirm, and whether it is being handed over.  A slot of what
  * is not led here any more takes nothing from then on, and goes when it is drained.

@@ -276,6 +276,16 @@ storage_try_drop_segment(LogPartition *partition, const Segment *segment)
 	return true;
 }
 
+void
+storage_drop_segment(Oid segment)
+{
+	ObjectAddress address;
+
+	LockRelationOid(segment, AccessExclusiveLock);
+	ObjectAddressSet(address, RelationRelationId, segment);
+	performDeletion(&address, DROP_RESTRICT, 0);
+}
+
 /* Makes one object go with another one, unless it does already. */
 static void
 depend_on(const ObjectAddress *object, const ObjectAddress *owner)

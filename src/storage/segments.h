@@ -51,6 +51,9 @@ extern void storage_create_segment(int32 topic, int32 partition, int64 from, int
 extern void storage_drop_topic(int32 topic);
 extern void storage_drop_partition(int32 topic, int32 partition);
 
+/* Drops a segment, waiting for its lock. */
+extern void storage_drop_segment(Oid segment);
+
 /*
  * Drops a segment, if nobody uses it or its parent right now; false if somebody
  * does.  Never waits for a lock, so nobody ever queues behind it.

@@ -1,0 +1,370 @@
+/*-------------------------------------------------------------------------
+ *
+ * publish.c
+ *	  The leader's side of replication: publications for each follower.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "base/compat.h"
+#include "catalog/cluster.h"
+#include "catalog/extension.h"
+#include "catalog/topics.h"
+#include "cluster/publish.h"
+#include "shmem/databases.h"
+#include "storage/partition_state.h"
+
+/* How long the end of a walsender is waited for, before its slot is dropped. */
+#define WALSENDER_END_MS	5000
+
+char *
+publication_name(int32 follower, bool positions)
+{
+	return psprintf("pgtopic_to_%d%s", follower, positions ? "_positions" : "");
+}
+
+static bool
+exists(const char *sql)
+{
+	extension_execute(SPI_OK_SELECT, "%s", sql);
+	return SPI_processed > 0;
+}
+
+static bool
+publication_exists(const char *name)
+{
+	return exists(psprintf("SELECT FROM pg_catalog.pg_publication WHERE pubname = %s",
+						   quote_literal_cstr(name)));
+}
+
+static bool
+is_published(const char *publication, const char *table)
+{
+	return exists(psprintf("SELECT FROM pg_catalog.pg_publication_rel r"
+						   " JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid"
+						   " JOIN pg_catalog.pg_class c ON c.oid = r.prrelid"
+						   " WHERE p.pubname = %s AND c.relname = %s AND c.relnamespace = 'pgtopic'::pg_catalog.regnamespace",
+						   quote_literal_cstr(publication), quote_literal_cstr(table)));
+}
+
+static char *
+slot_name(int32 follower)
+{
+	char	   *name = palloc(NAMEDATALEN);
+
+	follower_slot_name(cluster_self(), follower, name);
+	return name;
+}
+
+const char *
+publish_begin(int32 follower)
+{
+	ExtensionOwner saved;
+	const char *state = "none";
+
+	pfree(broker_conninfo(follower));	/* raises an error if there is no such broker */
+	extension_owner_begin(&saved);
+	SPI_connect();
+	/* a publication has to be there before the slot that decodes for it */
+	if (!publication_exists(publication_name(follower, false)))
+		extension_execute(SPI_OK_UTILITY,
+						  "CREATE PUBLICATION %s WITH (publish = 'insert', publish_via_partition_root = true)",
+						  publication_name(follower, false));
+	if (!publication_exists(publication_name(follower, true)))
+		extension_execute(SPI_OK_UTILITY,
+						  "CREATE PUBLICATION %s WITH (publish = 'insert, update, delete')",
+						  publication_name(follower, true));
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT wal_status FROM pg_catalog.pg_replication_slots WHERE slot_name = %s",
+					  quote_literal_cstr(slot_name(follower)));
+	if (SPI_processed > 0)
+	{
+		char	   *wal_status = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+
+		state = wal_status && strcmp(wal_status, "lost") == 0 ? "lost" : "ready";
+	}
+	SPI_finish();
+	extension_owner_end(&saved);
+	return state;
+}
+
+void
+publish_create_slot(int32 follower)
+{
+	ExtensionOwner saved;
+
+	extension_owner_begin(&saved);
+	SPI_connect();
+	(void) exists(psprintf("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')"
+						   " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %s)",
+						   quote_literal_cstr(slot_name(follower)), quote_literal_cstr(slot_name(follower))));
+	SPI_finish();
+	extension_owner_end(&saved);
+}
+
+/* The partition, if this broker leads it in that epoch and the follower is a replica. */
+static LogPartition *
+led_partition(int32 follower, int32 topic_id, int32 number, int32 leader_epoch)
+{
+	Topic	   *topic = topic_get(topic_id);
+	LogPartition *partition = topic_partition_get(topic, number);
+	PartitionRow row;
+	bool		is_replica = false;
+
+	if (!partition_row_read(partition, &row) || row.leader != cluster_self() ||
+		row.leader_epoch != leader_epoch)
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("broker %d does not lead partition %d of topic \"%s\" in epoch %d",
+						cluster_self(), number, topic->name, leader_epoch)));
+	for (int i = 0; i < row.replicas_count; i++)
+		is_replica |= row.replicas[i] == follower;
+	if (!is_replica)
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("broker %d has no replica of partition %d of topic \"%s\"",
+						follower, number, topic->name)));
+	return partition;
+}
+
+/* Takes one table out of a publication, if it is in it. */
+static void
+drop_table(const char *publication, const char *table)
+{
+	if (publication_exists(publication) && is_published(publication, table))
+		extension_execute(SPI_OK_UTILITY, "ALTER PUBLICATION %s DROP TABLE pgtopic.%s",
+						  quote_identifier(publication), quote_identifier(table));
+}
+
+static void
+drop_partition(int32 follower, int32 topic, int32 partition)
+{
+	drop_table(publication_name(follower, false), psprintf("t%d_p%d", topic, partition));
+	drop_table(publication_name(follower, true), psprintf("t%d_p%d_offsets", topic, partition));
+}
+
+/*
+ * The follower's row goes, and with it what the slot in shared memory believes of its
+ * confirmations, before the tables leave the publication.  The lock keeps
+ * everybody else from filling a slot from the row that is about to go.
+ */
+void
+publish_remove(int32 follower, int32 topic, int32 number, int32 leader_epoch)
+{
+	ExtensionOwner saved;
+
+	partition_lock_replicas(topic, number);
+	extension_owner_begin(&saved);
+	SPI_connect();
+	(void) led_partition(follower, topic, number, leader_epoch);
+	extension_execute(SPI_OK_DELETE,
+					  "DELETE FROM pgtopic.follower WHERE topic_id = %d AND partition = %d AND follower = %d",
+					  topic, number, follower);
+	partition_update_slot(led_partition(follower, topic, number, leader_epoch));
+	drop_partition(follower, topic, number);
+	SPI_finish();
+	extension_owner_end(&saved);
+}
+
+void
+publish_set_state(int32 follower, int32 topic, int32 number, const char *state)
+{
+	extension_execute(SPI_OK_INSERT,
+					  "INSERT INTO pgtopic.follower (topic_id, partition, follower, state, since)"
+					  " VALUES (%d, %d, %d, %s, pg_catalog.clock_timestamp())"
+					  " ON CONFLICT (topic_id, partition, follower) DO UPDATE"
+					  " SET state = excluded.state, since = excluded.since",
+					  topic, number, follower, quote_literal_cstr(state));
+}
+
+void
+publish_add(int32 follower, int32 topic, int32 number, int32 leader_epoch,
+			int64 from_offset, int64 *log_start, int64 *log_end)
+{
+	char	   *data = publication_name(follower, false);
+	char	   *positions = publication_name(follower, true);
+	LogPartition *partition;
+	ExtensionOwner saved;
+	SlotState	state;
+
+	partition_lock_replicas(topic, number);
+	extension_owner_begin(&saved);
+	SPI_connect();
+	partition = led_partition(follower, topic, number, leader_epoch);
+	partition_state(partition, &state);
+	*log_start = partition_log_start(partition);
+	*log_end = state.next_offset;
+	if (is_published(data, psprintf("t%d_p%d", topic, number)) ||
+		is_published(positions, psprintf("t%d_p%d_offsets", topic, number)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("partition %d of topic #%d is published to broker %d already", number, topic, follower)));
+	if (from_offset > 0)
+		extension_execute(SPI_OK_UTILITY, "ALTER PUBLICATION %s ADD TABLE pgtopic.t%d_p%d WHERE (last_offset >= "
+						  INT64_FORMAT ")", data, topic, number, from_offset);
+	else
+		extension_execute(SPI_OK_UTILITY, "ALTER PUBLICATION %s ADD TABLE pgtopic.t%d_p%d", data, topic, number);
+	extension_execute(SPI_OK_UTILITY, "ALTER PUBLICATION %s ADD TABLE pgtopic.t%d_p%d_offsets",
+					  positions, topic, number);
+	publish_set_state(follower, topic, number, FOLLOWER_PUBLISHED);
+	SPI_finish();
+	extension_owner_end(&saved);
+}
+
+void
+publish_ready(int32 follower, int32 topic, int32 number, int32 leader_epoch)
+{
+	ExtensionOwner saved;
+
+	extension_owner_begin(&saved);
+	SPI_connect();
+	(void) led_partition(follower, topic, number, leader_epoch);
+	extension_execute(SPI_OK_UPDATE,
+					  "UPDATE pgtopic.follower SET state = '" FOLLOWER_REPORTED "', since = pg_catalog.clock_timestamp()"
+					  " WHERE topic_id = %d AND partition = %d AND follower = %d AND state = '" FOLLOWER_PUBLISHED "'",
+					  topic, number, follower);
+	SPI_finish();
+	extension_owner_end(&saved);
+	database_wake_at_commit(WORKER_REPLICATION);
+}
+
+/* Ends the walsender that uses a slot, and waits until it has let go of it. */
+static void
+end_walsender(const char *slot)
+{
+	for (int waited = 0; waited < WALSENDER_END_MS; waited += 20)
+	{
+		if (!exists(psprintf("SELECT pg_catalog.pg_terminate_backend(active_pid)"
+							 " FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND active",
+							 quote_literal_cstr(slot))))
+			return;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+void
+publish_end(int32 follower)
+{
+	ExtensionOwner saved;
+	char	   *slot = slot_name(follower);
+	MemoryContext context = CurrentMemoryContext;
+	int			count;
+	int32	   *pairs;
+
+	extension_owner_begin(&saved);
+	SPI_connect();
+	/* what it has confirmed says nothing any more, before its slot goes */
+	extension_execute(SPI_OK_DELETE_RETURNING,
+					  "DELETE FROM pgtopic.follower WHERE follower = %d RETURNING topic_id, partition", follower);
+	count = (int) SPI_processed;
+	pairs = MemoryContextAlloc(context, (2 * count + 1) * sizeof(int32));
+	for (int i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		pairs[2 * i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		pairs[2 * i + 1] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+	}
+	for (int i = 0; i < count; i++)
+	{
+		Topic	   *topic = topic_find_any(pairs[2 * i]);
+
+		if (topic != NULL && !topic->damaged && pairs[2 * i + 1] < topic->partitions_count)
+		{
+			partition_lock_replicas(topic->id, pairs[2 * i + 1]);
+			partition_update_slot(&topic->partitions[pairs[2 * i + 1]]);
+		}
+	}
+
+	extension_execute(SPI_OK_UTILITY, "DROP PUBLICATION IF EXISTS %s, %s",
+					  publication_name(follower, false), publication_name(follower, true));
+	end_walsender(slot);
+	(void) exists(psprintf("SELECT pg_catalog.pg_drop_replication_slot(slot_name)"
+						   " FROM pg_catalog.pg_replication_slots WHERE slot_name = %s",
+						   quote_literal_cstr(slot)));
+	SPI_finish();
+	extension_owner_end(&saved);
+}
+
+/* The followers that have something here, in the caller's memory. */
+static int32 *
+followers_published(const char *condition, int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int32	   *followers;
+
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT x.follower::pg_catalog.int8 FROM"
+					  " (SELECT pg_catalog.substring(pubname, '^pgtopic_to_(\\d+)$')::pg_catalog.int4 AS follower"
+					  " FROM pg_catalog.pg_publication WHERE pubname ~ '^pgtopic_to_\\d+$') x WHERE %s", condition);
+	*count = (int) SPI_processed;
+	followers = MemoryContextAlloc(context, (*count + 1) * sizeof(int32));
+	for (int i = 0; i < *count; i++)
+	{
+		bool		isnull;
+
+		followers[i] = (int32) DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	return followers;
+}
+
+void
+publish_end_all(void)
+{
+	int			count;
+	int32	   *followers = followers_published("true", &count);
+
+	for (int i = 0; i < count; i++)
+		publish_end(followers[i]);
+}
+
+/*
+ * The tables in our publications are t7_p3 and t7_p3_offsets, that of follower f in
+ * pgtopic_to_f and pgtopic_to_f_positions.
+ */
+void
+publish_tidy(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	int			count;
+	char	  **commands;
+	int32	   *followers;
+
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT pg_catalog.format('ALTER PUBLICATION %%I DROP TABLE pgtopic.%%I', x.pubname, x.relname)"
+					  " FROM (SELECT p.pubname, c.relname,"
+					  " pg_catalog.regexp_match(c.relname, '^t(\\d+)_p(\\d+)') AS name,"
+					  " pg_catalog.substring(p.pubname, '^pgtopic_to_(\\d+)') AS follower"
+					  " FROM pg_catalog.pg_publication_rel r"
+					  " JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid"
+					  " JOIN pg_catalog.pg_class c ON c.oid = r.prrelid"
+					  " WHERE p.pubname ~ '^pgtopic_to_\\d+' AND c.relnamespace = 'pgtopic'::pg_catalog.regnamespace) x"
+					  " WHERE NOT EXISTS (SELECT FROM pgtopic.partition p, pgtopic.cluster l"
+					  " WHERE p.topic_id = x.name[1]::pg_catalog.int4 AND p.partition = x.name[2]::pg_catalog.int4"
+					  " AND p.leader = l.self AND x.follower::pg_catalog.int4 = ANY (p.replicas))");
+	count = (int) SPI_processed;
+	commands = MemoryContextAlloc(context, (count + 1) * sizeof(char *));
+	for (int i = 0; i < count; i++)
+		commands[i] = MemoryContextStrdup(context, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+	for (int i = 0; i < count; i++)
+		extension_execute(SPI_OK_UTILITY, "%s", commands[i]);
+
+	followers = followers_published("NOT EXISTS (SELECT FROM pgtopic.partition p, pgtopic.cluster l"
+									" WHERE p.leader = l.self AND x.follower = ANY (p.replicas))", &count);
+	for (int i = 0; i < count; i++)
+		publish_end(followers[i]);
+	SPI_finish();
+	extension_owner_end(&saved);
+}

@@ -1,0 +1,73 @@
+/*-------------------------------------------------------------------------
+ *
+ * publish.h
+ *	  The leader's side of replication: publications for each follower.
+ *
+ * A follower has two publications here, one for the tables of messages (insert
+ * only, through the partition's table) and one for those of positions, and one
+ * replication slot.  The follower drives: it calls these functions one after the
+ * other (worker/follower.c), so that no step can be skipped.
+ *
+ * Its row in pgtopic.follower says how far it is with a partition:
+ *	published	 the tables are in its publications; it is copying
+ *	reported	 it says that its copy is complete and streaming
+ *	joining		 the watermark waits for it (it counts as in sync), and it is to
+ *				 confirm what was written up to then
+ *	ready		 it has: what it confirms from now on, it has
+ *	lagging		 it was ready, and does not keep up
+ * The last four are set by the leader's replication worker.  A row says something
+ * of the leader's present epoch only: who stops leading deletes it.
+ *
+ * All run SQL as the extension's owner, in the caller's transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_PUBLISH_H
+#define PGTOPIC_PUBLISH_H
+
+#include "postgres.h"
+
+#define FOLLOWER_PUBLISHED	"published"
+#define FOLLOWER_REPORTED	"reported"
+#define FOLLOWER_JOINING	"joining"
+#define FOLLOWER_READY		"ready"
+#define FOLLOWER_LAGGING	"lagging"
+
+/*
+ * Makes the publications of a follower, if they are not there, and says what its
+ * slot is: "none", "ready" or "lost".
+ */
+extern const char *publish_begin(int32 follower);
+
+/* Drops a follower's publications and its slot, ending who uses it. */
+extern void publish_end(int32 follower);
+
+/*
+ * The three steps for a partition.  Raise 57P03 if this broker does not lead it in
+ * this epoch (then the follower has newer metadata, or older), or follower is no
+ * replica of it.
+ */
+extern void publish_remove(int32 follower, int32 topic, int32 partition, int32 leader_epoch);
+extern void publish_add(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
+						int64 from_offset, int64 *log_start, int64 *log_end);
+extern void publish_ready(int32 follower, int32 topic, int32 partition, int32 leader_epoch);
+
+/* The same for all followers, when this database leaves the cluster. */
+extern void publish_end_all(void);
+
+/*
+ * Makes the slot of a follower.  In a transaction that has written nothing; waits
+ * for transactions that are open.
+ */
+extern void publish_create_slot(int32 follower);
+
+/* Takes what this broker does not lead, or who is no replica any more, out of the publications;
+ * ends what there is for followers that have nothing here any more. */
+extern void publish_tidy(void);
+
+extern void publish_set_state(int32 follower, int32 topic, int32 partition, const char *state);
+
+/* Names, in the caller's memory. */
+extern char *publication_name(int32 follower, bool positions);
+
+#endif							/* PGTOPIC_PUBLISH_H */

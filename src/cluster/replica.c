@@ -1,0 +1,225 @@
+/*-------------------------------------------------------------------------
+ *
+ * replica.c
+ *	  This broker's copies of partitions that others lead.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "catalog/extension.h"
+#include "catalog/topics.h"
+#include "cluster/replica.h"
+#include "storage/positions.h"
+#include "storage/segments.h"
+
+static int64
+get_int64(int row, int column)
+{
+	bool		isnull;
+	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+Replica *
+replicas_read(int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Replica    *replicas;
+
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT p.topic_id::pg_catalog.int8, p.partition::pg_catalog.int8, p.leader::pg_catalog.int8,"
+					  " p.leader_epoch::pg_catalog.int8, COALESCE(r.from_offset, 0),"
+					  " CASE WHEN r.leader = p.leader AND r.leader_epoch = p.leader_epoch THEN r.state"
+					  " ELSE '" REPLICA_NEW "' END"
+					  " FROM pgtopic.partition p JOIN pgtopic.cluster c ON c.self = ANY (p.replicas) AND p.leader <> c.self"
+					  " LEFT JOIN pgtopic.replica r ON r.topic_id = p.topic_id AND r.partition = p.partition"
+					  " ORDER BY p.leader, p.topic_id, p.partition");
+	*count = (int) SPI_processed;
+	replicas = MemoryContextAlloc(context, (*count + 1) * sizeof(Replica));
+	for (int i = 0; i < *count; i++)
+	{
+		Replica    *replica = &replicas[i];
+
+		replica->topic = (int32) get_int64(i, 1);
+		replica->partition = (int32) get_int64(i, 2);
+		replica->leader = (int32) get_int64(i, 3);
+		replica->leader_epoch = (int32) get_int64(i, 4);
+		replica->from_offset = get_int64(i, 5);
+		replica->state = MemoryContextStrdup(context, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 6));
+	}
+	return replicas;
+}
+
+static LogPartition *
+local_partition(const Replica *replica)
+{
+	Topic	   *topic = topic_get(replica->topic);
+	LogPartition *partition = topic_partition_get(topic, replica->partition);
+
+	if (!OidIsValid(partition->relation))
+		elog(ERROR, "partition %d of topic \"%s\" has no tables here", replica->partition, topic->name);
+	return partition;
+}
+
+/*
+ * Where what we have is the same as everywhere ends: said by the checkpoint of the
+ * last leader if our copy was complete, or if we were the leader; else by where
+ * the copy began.
+ */
+static int64
+agreed_offset(const Replica *replica)
+{
+	int64		agreed = 0;
+	int64		from = 0;
+	bool		complete = true;
+
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT from_offset, (state = '" REPLICA_READY "')::pg_catalog.int4::pg_catalog.int8"
+					  " FROM pgtopic.replica WHERE topic_id = %d AND partition = %d",
+					  replica->topic, replica->partition);
+	if (SPI_processed > 0)
+	{
+		from = get_int64(0, 1);
+		complete = get_int64(0, 2) != 0;
+	}
+	if (!complete || !position_read(local_partition(replica), POSITION_HIGH_WATERMARK, &agreed))
+		return from;
+	return Max(agreed, from);
+}
+
+/*
+ * Called with state "new" when from_offset has to be found, since the row of the
+ * last leader says then whether the copy was complete.
+ */
+void
+replica_set_state(const Replica *replica, const char *state)
+{
+	int64		from = replica->from_offset;
+
+	if (strcmp(replica->state, REPLICA_NEW) == 0)
+		from = agreed_offset(replica);
+	extension_execute(SPI_OK_INSERT,
+					  "INSERT INTO pgtopic.replica (topic_id, partition, leader, leader_epoch, state, from_offset, since)"
+					  " VALUES (%d, %d, %d, %d, %s, " INT64_FORMAT ", pg_catalog.clock_timestamp())"
+					  " ON CONFLICT (topic_id, partition) DO UPDATE SET leader = excluded.leader,"
+					  " leader_epoch = excluded.leader_epoch, state = excluded.state,"
+					  " from_offset = excluded.from_offset, since = excluded.since",
+					  replica->topic, replica->partition, replica->leader, replica->leader_epoch,
+					  quote_literal_cstr(state), from);
+}
+
+/*
+ * The trigger makes the apply worker wait for segments: a row that finds no segment
+ * would be an error there, and a pause of seconds.  It fires for replication alone.
+ */
+static void
+make_trigger(const Replica *replica)
+{
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT FROM pg_catalog.pg_trigger WHERE tgname = 'pgtopic_applied'"
+					  " AND tgrelid = 'pgtopic.t%d_p%d'::pg_catalog.regclass", replica->topic, replica->partition);
+	if (SPI_processed > 0)
+		return;
+	extension_execute(SPI_OK_UTILITY,
+					  "CREATE TRIGGER pgtopic_applied BEFORE INSERT ON pgtopic.t%d_p%d"
+					  " FOR EACH ROW EXECUTE FUNCTION pgtopic.applied()", replica->topic, replica->partition);
+	extension_execute(SPI_OK_UTILITY, "ALTER TABLE pgtopic.t%d_p%d ENABLE REPLICA TRIGGER pgtopic_applied",
+					  replica->topic, replica->partition);
+}
+
+/* Drops all segments, and makes those where a log that begins at an offset begins. */
+static void
+begin_anew(const Replica *replica, int64 log_start)
+{
+	LogPartition *partition = local_partition(replica);
+	int64		size = partition->topic->segment_messages;
+	int64		from = log_start / size * size;
+	int			count;
+	Oid		   *segments;
+
+	segments_load(partition);
+	count = partition->segments_count;
+	segments = palloc((count + 1) * sizeof(Oid));
+	for (int i = 0; i < count; i++)
+		segments[i] = partition->segments[i].relid;
+	for (int i = 0; i < count; i++)
+		storage_drop_segment(segments[i]);
+	for (int i = 0; i < SEGMENTS_AHEAD; i++)
+		storage_create_segment(replica->topic, replica->partition, from + i * size, from + (i + 1) * size);
+}
+
+void
+replica_cut(Replica *replica, int64 log_start)
+{
+	LogPartition *partition = local_partition(replica);
+
+	make_trigger(replica);
+	if (replica->from_offset <= log_start || segments_end(partition) <= log_start)
+	{
+		/* nothing of what we have is of use */
+		replica->from_offset = log_start;
+		begin_anew(replica, log_start);
+	}
+	else
+		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.t%d_p%d WHERE last_offset >= " INT64_FORMAT,
+						  replica->topic, replica->partition, replica->from_offset);
+	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.t%d_p%d_offsets", replica->topic, replica->partition);
+	extension_execute(SPI_OK_UPDATE,
+					  "UPDATE pgtopic.partition SET log_start_offset = GREATEST(log_start_offset, " INT64_FORMAT "),"
+					  " high_watermark = " INT64_FORMAT " WHERE topic_id = %d AND partition = %d",
+					  log_start, replica->from_offset, replica->topic, replica->partition);
+}
+
+bool
+replica_make_segment(const Replica *replica, int64 log_end)
+{
+	LogPartition *partition = local_partition(replica);
+	int64		size = partition->topic->segment_messages;
+	int64		end;
+
+	partition->segments_valid = false;
+	end = segments_end(partition);
+	if (end >= log_end + SEGMENTS_AHEAD * size)
+		return false;
+	storage_create_segment(replica->topic, replica->partition, end, end + size);
+	return true;
+}
+
+void
+replicas_take_checkpoints(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int			count;
+	int32	   *topics;
+
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT DISTINCT topic_id::pg_catalog.int8 FROM pgtopic.replica WHERE state = '" REPLICA_READY "'");
+	count = (int) SPI_processed;
+	topics = MemoryContextAlloc(context, (count + 1) * sizeof(int32));
+	for (int i = 0; i < count; i++)
+		topics[i] = (int32) get_int64(i, 1);
+	for (int i = 0; i < count; i++)
+	{
+		if (!OidIsValid(extension_relation(psprintf("t%d_offsets", topics[i]))))
+			continue;
+		extension_execute(SPI_OK_UPDATE,
+						  "UPDATE pgtopic.partition p SET high_watermark = GREATEST(p.high_watermark, o.high_watermark),"
+						  " log_start_offset = GREATEST(p.log_start_offset, o.log_start)"
+						  " FROM (SELECT partition,"
+						  " pg_catalog.max(committed_offset) FILTER (WHERE consumer_group = '') AS high_watermark,"
+						  " pg_catalog.max(committed_offset) FILTER (WHERE consumer_group = E'\\001') AS log_start"
+						  " FROM pgtopic.t%d_offsets WHERE consumer_group IN ('', E'\\001') GROUP BY partition) o"
+						  " WHERE p.topic_id = %d AND p.partition = o.partition"
+						  " AND (p.high_watermark < o.high_watermark OR p.log_start_offset < o.log_start)"
+						  " AND EXISTS (SELECT FROM pgtopic.replica r WHERE r.topic_id = p.topic_id"
+						  " AND r.partition = p.partition AND r.state = '" REPLICA_READY "')",
+						  topics[i], topics[i]);
+	}
+}

@@ -1,0 +1,72 @@
+/*-------------------------------------------------------------------------
+ *
+ * replica.h
+ *	  This broker's copies of partitions that others lead, and how far each is.
+ *
+ * A copy goes through these states, one after the other, so that no step can be
+ * skipped (a row of pgtopic.replica; worker/follower.c does the steps):
+ *	new			 the leader, or its epoch, is new to us
+ *	unpublished	 the leader has taken the tables out of our publications
+ *	detached	 they are in none of our subscriptions any more: nothing writes them
+ *	cut			 what may differ from the leader's has been removed: all from
+ *				 from_offset on, and all positions
+ *	published	 the leader has put them into our publications, from from_offset on
+ *	copying		 our subscription copies what is there, and then follows the stream
+ *	ready		 it follows
+ * Taking out and adding again without looking in between, or cutting while a copy
+ * is under way, loses messages without anybody noticing.
+ *
+ * All run SQL as the extension's owner, in the caller's transaction and SPI
+ * connection.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_REPLICA_H
+#define PGTOPIC_REPLICA_H
+
+#include "postgres.h"
+
+#define REPLICA_NEW			"new"
+#define REPLICA_UNPUBLISHED "unpublished"
+#define REPLICA_DETACHED	"detached"
+#define REPLICA_CUT			"cut"
+#define REPLICA_PUBLISHED	"published"
+#define REPLICA_COPYING		"copying"
+#define REPLICA_READY		"ready"
+
+typedef struct Replica
+{
+	int32		topic;
+	int32		partition;
+	int32		leader;			/* as the metadata has it now */
+	int32		leader_epoch;
+	char	   *state;
+	int64		from_offset;
+} Replica;
+
+/*
+ * All partitions that this broker follows, by leader, in the caller's memory.  One
+ * whose leader or epoch has changed since the last time is new again.
+ */
+extern Replica *replicas_read(int *count);
+
+extern void replica_set_state(const Replica *replica, const char *state);
+
+/*
+ * Removes what may differ from the leader's, whose log goes from log_start to
+ * log_end, and sets replica->from_offset.  Below the watermark that the last leader
+ * has stored here all in-sync replicas agree; a copy that was not complete starts
+ * again from where it began.
+ */
+extern void replica_cut(Replica *replica, int64 log_start);
+
+/* Makes one segment, if there are too few up to log_end; true if more are needed. */
+extern bool replica_make_segment(const Replica *replica, int64 log_end);
+
+/*
+ * Takes over the watermarks and log starts that the leaders have stored, so that the
+ * catalog of this broker shows them, and retention follows.
+ */
+extern void replicas_take_checkpoints(void);
+
+#endif							/* PGTOPIC_REPLICA_H */

@@ -1,0 +1,173 @@
+/*-------------------------------------------------------------------------
+ *
+ * subscribe.c
+ *	  The follower's side of replication: one subscription for each leader.
+ *
+ * Commands on subscriptions that connect to the other side refuse to run within a
+ * function.  A worker can run them all the same, as the top-level command that they
+ * want to be, through ProcessUtility().
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "catalog/cluster.h"
+#include "catalog/extension.h"
+#include "cluster/publish.h"
+#include "cluster/subscribe.h"
+#include "peer/call.h"
+
+char *
+subscription_name(int32 leader)
+{
+	return psprintf("pgtopic_from_%d", leader);
+}
+
+/* This database's subscription, as a condition on pg_subscription. */
+#define OUR_DATABASE "subdbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+
+bool
+subscription_exists(int32 leader)
+{
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT FROM pg_catalog.pg_subscription WHERE subname = %s AND " OUR_DATABASE,
+					  quote_literal_cstr(subscription_name(leader)));
+	return SPI_processed > 0;
+}
+
+char
+subscription_state(int32 leader, int32 topic, int32 partition)
+{
+	int			count;
+	char		state = 'r';
+
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT r.srsubstate::pg_catalog.text FROM pg_catalog.pg_subscription_rel r"
+					  " JOIN pg_catalog.pg_subscription s ON s.oid = r.srsubid"
+					  " JOIN pg_catalog.pg_class c ON c.oid = r.srrelid"
+					  " WHERE s.subname = %s AND s." OUR_DATABASE
+					  " AND c.relname IN ('t%d_p%d', 't%d_p%d_offsets')"
+					  " AND c.relnamespace = 'pgtopic'::pg_catalog.regnamespace",
+					  quote_literal_cstr(subscription_name(leader)), topic, partition, topic, partition);
+	count = (int) SPI_processed;
+	for (int i = 0; i < count; i++)
+	{
+		char	   *one = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+
+		if (one[0] != 'r')
+			state = one[0];
+	}
+	if (count == 0)
+		return 0;
+	return count == 2 ? state : 'i';
+}
+
+/* Runs a command as if it had been typed, in a transaction of its own. */
+static void
+run_command(const char *sql)
+{
+	MemoryContext context = CurrentMemoryContext;
+	RawStmt    *raw;
+	PlannedStmt *statement = makeNode(PlannedStmt);
+	QueryCompletion completion;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	raw = linitial_node(RawStmt, pg_parse_query(sql));
+	statement->commandType = CMD_UTILITY;
+	statement->canSetTag = true;
+	statement->utilityStmt = raw->stmt;
+	statement->stmt_location = raw->stmt_location;
+	statement->stmt_len = raw->stmt_len;
+	InitializeQueryCompletion(&completion);
+	ProcessUtility(statement, sql, false, PROCESS_UTILITY_TOPLEVEL, NULL, NULL, None_Receiver, &completion);
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
+/*
+ * The slot is there already.  Binary, since it is cheaper; synchronous_commit = local,
+ * so that what is applied is confirmed at once and has survived a crash when it is.
+ */
+void
+subscribe_create(int32 leader, const char *conninfo)
+{
+	int32		self;
+	char		slot[NAMEDATALEN];
+
+	StartTransactionCommand();
+	self = cluster_self();
+	follower_slot_name(leader, self, slot);
+	CommitTransactionCommand();
+
+	run_command(psprintf("CREATE SUBSCRIPTION %s CONNECTION %s PUBLICATION %s, %s"
+						 " WITH (create_slot = false, slot_name = %s, binary = true, synchronous_commit = 'local')",
+						 subscription_name(leader), quote_literal_cstr(peer_conninfo(conninfo, self)),
+						 publication_name(self, false), publication_name(self, true),
+						 quote_literal_cstr(slot)));
+}
+
+void
+subscribe_refresh(int32 leader)
+{
+	run_command(psprintf("ALTER SUBSCRIPTION %s REFRESH PUBLICATION WITH (copy_data = true)",
+						 subscription_name(leader)));
+}
+
+void
+subscribe_drop(int32 leader)
+{
+	run_command(psprintf("ALTER SUBSCRIPTION %s DISABLE", subscription_name(leader)));
+	run_command(psprintf("ALTER SUBSCRIPTION %s SET (slot_name = NONE)", subscription_name(leader)));
+	run_command(psprintf("DROP SUBSCRIPTION %s", subscription_name(leader)));
+}
+
+int32 *
+subscribe_leaders(int *count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int32	   *leaders;
+
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT pg_catalog.substring(subname, '^pgtopic_from_(\\d+)$') FROM pg_catalog.pg_subscription"
+					  " WHERE subname ~ '^pgtopic_from_\\d+$' AND " OUR_DATABASE " ORDER BY 1");
+	*count = (int) SPI_processed;
+	leaders = MemoryContextAlloc(context, (*count + 1) * sizeof(int32));
+	for (int i = 0; i < *count; i++)
+		leaders[i] = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+	return leaders;
+}
+
+void
+subscribe_drop_all(void)
+{
+	ExtensionOwner saved;
+	int			count;
+	int32	   *leaders;
+
+	extension_owner_begin(&saved);
+	SPI_connect();
+	leaders = subscribe_leaders(&count);
+	for (int i = 0; i < count; i++)
+	{
+		extension_execute(SPI_OK_UTILITY, "ALTER SUBSCRIPTION %s DISABLE", subscription_name(leaders[i]));
+		extension_execute(SPI_OK_UTILITY, "ALTER SUBSCRIPTION %s SET (slot_name = NONE)",
+						  subscription_name(leaders[i]));
+		extension_execute(SPI_OK_UTILITY, "DROP SUBSCRIPTION %s", subscription_name(leaders[i]));
+	}
+	SPI_finish();
+	extension_owner_end(&saved);
+}

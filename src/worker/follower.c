@@ -1,0 +1,513 @@
+/*-------------------------------------------------------------------------
+ *
+ * follower.c
+ *	  The replication worker's part that follows: brings the copies of partitions
+ *	  that other brokers lead to where their leaders are.
+ *
+ * One task for each leader, so that one that does not answer keeps no other from
+ * being followed.  What has to be done is said by the states of cluster/replica.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "catalog/cluster.h"
+#include "catalog/extension.h"
+#include "catalog/topics.h"
+#include "cluster/replica.h"
+#include "cluster/subscribe.h"
+#include "peer/call.h"
+#include "shmem/cluster_state.h"
+#include "worker/replication.h"
+#include "worker/workers.h"
+
+#define CALL_TIMEOUT_MS		15000
+
+/* How often a leader is asked whether our slot is all right. */
+#define SLOT_CHECK_MS		2000
+
+/* A leader that this broker follows. */
+typedef struct Leader
+{
+	int32		id;				/* hash key, must be first */
+	PGconn	   *conn;
+	int64		checked_at;		/* ms */
+} Leader;
+
+static HTAB *leaders = NULL;
+
+static MemoryContext round_context;
+
+void
+worker_owner_begin(ExtensionOwner *saved)
+{
+	worker_begin_transaction();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	extension_owner_begin(saved);
+	SPI_connect();
+}
+
+void
+worker_owner_end(ExtensionOwner *saved, MemoryContext context)
+{
+	SPI_finish();
+	extension_owner_end(saved);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
+static Leader *
+leader_of(int32 id)
+{
+	Leader	   *leader;
+	bool		found;
+
+	if (leaders == NULL)
+	{
+		HASHCTL		info;
+
+		info.keysize = sizeof(int32);
+		info.entrysize = sizeof(Leader);
+		leaders = hash_create("pgtopic leaders", 16, &info, HASH_ELEM | HASH_BLOBS);
+	}
+	leader = hash_search(leaders, &id, HASH_ENTER, &found);
+	if (!found)
+		memset((char *) leader + sizeof(int32), 0, sizeof(Leader) - sizeof(int32));
+	return leader;
+}
+
+static void
+disconnect(Leader *leader)
+{
+	peer_close(leader->conn);
+	leader->conn = NULL;
+}
+
+static char *
+conninfo_of(int32 broker)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char	   *conninfo;
+
+	worker_begin_transaction();
+	conninfo = MemoryContextStrdup(context, broker_conninfo(broker));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return conninfo;
+}
+
+static int32
+self_id(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int32		self;
+
+	worker_begin_transaction();
+	self = cluster_self();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return self;
+}
+
+/* Calls a function of a leader, over a connection that is kept while it works. */
+static PGresult *
+call(Leader *leader, const char *sql, int nparams, const char *const *params)
+{
+	char	   *whom = psprintf("broker %d", leader->id);
+	PGresult   *result;
+
+	if (leader->conn && PQstatus(leader->conn) != CONNECTION_OK)
+		disconnect(leader);
+	if (leader->conn == NULL)
+		leader->conn = peer_open(conninfo_of(leader->id), self_id(), whom, CALL_TIMEOUT_MS);
+	PG_TRY();
+	{
+		result = peer_call(leader->conn, whom, CALL_TIMEOUT_MS, sql, nparams, params);
+	}
+	PG_CATCH();
+	{
+		disconnect(leader);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return result;
+}
+
+static char *
+int_text(int64 number)
+{
+	return psprintf(INT64_FORMAT, number);
+}
+
+/* Calls one of peer_unpublish, peer_publish, peer_ready for a partition. */
+static PGresult *
+call_for(Leader *leader, const Replica *replica, const char *sql, int nparams)
+{
+	const char *params[5];
+
+	params[0] = int_text(self_id());
+	params[1] = int_text(replica->topic);
+	params[2] = int_text(replica->partition);
+	params[3] = int_text(replica->leader_epoch);
+	params[4] = int_text(replica->from_offset);
+	return call(leader, sql, nparams, params);
+}
+
+static void
+set_state(Replica *replica, const char *state)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+
+	worker_owner_begin(&saved);
+	replica_set_state(replica, state);
+	worker_owner_end(&saved, context);
+	replica->state = pstrdup(state);
+	elog(DEBUG1, "partition %d of topic #%d is %s", replica->partition, replica->topic, state);
+}
+
+static bool
+is_in(const Replica *replica, const char *state)
+{
+	return strcmp(replica->state, state) == 0;
+}
+
+/* How far a table is in a leader's subscription; see subscription_state(). */
+static char
+state_in(int32 leader, const Replica *replica)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	char		state;
+
+	worker_owner_begin(&saved);
+	state = subscription_state(leader, replica->topic, replica->partition);
+	worker_owner_end(&saved, context);
+	return state;
+}
+
+/* --- the subscription --- */
+
+static bool
+subscription_is_there(int32 leader)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	bool		there;
+
+	worker_owner_begin(&saved);
+	there = subscription_exists(leader);
+	worker_owner_end(&saved, context);
+	return there;
+}
+
+/* Has all copies from this leader begin again: what confirms them is gone. */
+static void
+begin_again(Replica *replicas, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (is_in(&replicas[i], REPLICA_NEW))
+			continue;
+		/* as after a change of the leader: from_offset is found by what was there */
+		replicas[i].state = pstrdup(REPLICA_NEW);
+		set_state(&replicas[i], REPLICA_NEW);
+	}
+}
+
+/*
+ * Sees to it that there are publications and a slot at the leader, and a
+ * subscription here.  A slot without a subscription is a leftover, and one
+ * that is lost, or a subscription without one, is of no use: then both sides begin
+ * again from nothing.
+ */
+static void
+ensure_subscription(Leader *leader, Replica *replicas, int count)
+{
+	const char *params[1] = {int_text(self_id())};
+	bool		there = subscription_is_there(leader->id);
+	PGresult   *result;
+	bool		ready;
+	bool		lost;
+
+	if (there && cluster_clock_ms() - leader->checked_at < SLOT_CHECK_MS)
+		return;
+	result = call(leader, "SELECT pgtopic.peer_follow($1)", 1, params);
+	ready = strcmp(PQgetvalue(result, 0, 0), "ready") == 0;
+	lost = strcmp(PQgetvalue(result, 0, 0), "lost") == 0;
+	PQclear(result);
+	if (there && ready)
+	{
+		leader->checked_at = cluster_clock_ms();
+		return;
+	}
+
+	if (there)
+		ereport(LOG,
+				(errmsg("pgtopic follows broker %d anew: its replication slot %s", leader->id,
+						lost ? "has been lost" : "is not there"),
+				 lost ? errdetail("It held more WAL than the leader keeps.") : 0));
+	else
+		ereport(LOG,
+				(errmsg("pgtopic begins to follow broker %d", leader->id)));
+	if (there)
+		subscribe_drop(leader->id);
+	begin_again(replicas, count);
+	PQclear(call(leader, "SELECT pgtopic.peer_unfollow($1)", 1, params));
+	PQclear(call(leader, "SELECT pgtopic.peer_follow($1)", 1, params));
+	PQclear(call(leader, "SELECT pgtopic.peer_create_slot($1)", 1, params));
+	subscribe_create(leader->id, conninfo_of(leader->id));
+	leader->checked_at = cluster_clock_ms();
+}
+
+/* --- the steps --- */
+
+/* new → unpublished */
+static void
+unpublish(Leader *leader, Replica *replica)
+{
+	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_unpublish($1, $2, $3, $4)", 4));
+	set_state(replica, REPLICA_UNPUBLISHED);
+}
+
+/*
+ * unpublished → detached, once no subscription has the tables: neither this leader's
+ * nor that of the last one.
+ */
+static void
+detach(Replica *replica, const int32 *subscribed, int nsubscribed)
+{
+	for (int i = 0; i < nsubscribed; i++)
+	{
+		if (state_in(subscribed[i], replica) != 0)
+			return;
+	}
+	set_state(replica, REPLICA_DETACHED);
+}
+
+/* detached → cut → published */
+static void
+cut_and_publish(Leader *leader, Replica *replica)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	PGresult   *result;
+	int64		log_start;
+	int64		log_end;
+	bool		more = true;
+
+	result = call_for(leader, replica, "SELECT log_start_offset, log_end_offset FROM pgtopic.peer_log_range($1, $2, $3, $4)", 4);
+	log_start = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+	log_end = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+	PQclear(result);
+
+	if (is_in(replica, REPLICA_DETACHED))
+	{
+		worker_owner_begin(&saved);
+		replica_cut(replica, log_start);
+		replica_set_state(replica, REPLICA_CUT);
+		worker_owner_end(&saved, context);
+		replica->state = pstrdup(REPLICA_CUT);
+	}
+	while (more)
+	{
+		CHECK_FOR_INTERRUPTS();
+		worker_owner_begin(&saved);
+		more = replica_make_segment(replica, log_end);
+		worker_owner_end(&saved, context);
+	}
+	PQclear(call_for(leader, replica, "SELECT * FROM pgtopic.peer_publish($1, $2, $3, $4, $5)", 5));
+	set_state(replica, REPLICA_PUBLISHED);
+}
+
+/* copying → ready */
+static void
+look_at_copy(Leader *leader, Replica *replica)
+{
+	char		state = state_in(leader->id, replica);
+
+	if (state == 0)
+	{
+		/* the refresh has not seen it: once more */
+		set_state(replica, REPLICA_PUBLISHED);
+		return;
+	}
+	if (state != 'r')
+		return;
+	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4)", 4));
+	set_state(replica, REPLICA_READY);
+	ereport(LOG,
+			(errmsg("pgtopic follows partition %d of topic #%d: all from offset " INT64_FORMAT " has been copied from broker %d",
+					replica->partition, replica->topic, replica->from_offset, leader->id)));
+}
+
+typedef struct FollowTask
+{
+	Leader	   *leader;
+	Replica    *replicas;		/* of this leader */
+	int			count;
+	int32	   *subscribed;		/* leaders that there are subscriptions for */
+	int			nsubscribed;
+	bool		busy;			/* steps are under way */
+} FollowTask;
+
+/* Steps that need the subscription to look at its publications again. */
+static bool
+wants_refresh(const Replica *replica)
+{
+	return is_in(replica, REPLICA_UNPUBLISHED) || is_in(replica, REPLICA_PUBLISHED);
+}
+
+/* One step for each partition, and one refresh for all of them. */
+static void
+follow(void *arg)
+{
+	FollowTask *task = arg;
+	bool		refresh = false;
+
+	task->busy = true;
+	ensure_subscription(task->leader, task->replicas, task->count);
+	for (int i = 0; i < task->count; i++)
+	{
+		if (is_in(&task->replicas[i], REPLICA_NEW))
+			unpublish(task->leader, &task->replicas[i]);
+		else if (is_in(&task->replicas[i], REPLICA_DETACHED) || is_in(&task->replicas[i], REPLICA_CUT))
+			cut_and_publish(task->leader, &task->replicas[i]);
+		refresh |= wants_refresh(&task->replicas[i]);
+	}
+	if (refresh)
+		subscribe_refresh(task->leader->id);
+	task->busy = false;
+	for (int i = 0; i < task->count; i++)
+	{
+		Replica    *replica = &task->replicas[i];
+
+		if (is_in(replica, REPLICA_UNPUBLISHED))
+			detach(replica, task->subscribed, task->nsubscribed);
+		else if (is_in(replica, REPLICA_PUBLISHED))
+			set_state(replica, REPLICA_COPYING);
+		else if (is_in(replica, REPLICA_COPYING))
+			look_at_copy(task->leader, replica);
+		task->busy |= !is_in(replica, REPLICA_READY);
+	}
+}
+
+/*
+ * A subscription that has tables whose partition another broker leads by now, or
+ * nobody here follows any more, looks at its publications again, once the old leader
+ * has taken them out; one for a leader of nothing is dropped.
+ */
+static void
+tidy(void *arg)
+{
+	FollowTask *task = arg;
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	int			count;
+
+	if (task->count == 0)
+	{
+		ereport(LOG,
+				(errmsg("pgtopic does not follow broker %d any more", task->leader->id)));
+		subscribe_drop(task->leader->id);
+		return;
+	}
+	worker_owner_begin(&saved);
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT DISTINCT x.leader::pg_catalog.int8 FROM"
+					  " (SELECT pg_catalog.substring(s.subname, '^pgtopic_from_(\\d+)$')::pg_catalog.int4 AS leader,"
+					  " pg_catalog.regexp_match(c.relname, '^t(\\d+)_p(\\d+)') AS name"
+					  " FROM pg_catalog.pg_subscription_rel r JOIN pg_catalog.pg_subscription s ON s.oid = r.srsubid"
+					  " JOIN pg_catalog.pg_class c ON c.oid = r.srrelid WHERE s.subname = 'pgtopic_from_%d') x"
+					  " WHERE NOT EXISTS (SELECT FROM pgtopic.partition p, pgtopic.cluster l"
+					  " WHERE p.topic_id = x.name[1]::pg_catalog.int4 AND p.partition = x.name[2]::pg_catalog.int4"
+					  " AND p.leader = x.leader AND l.self = ANY (p.replicas))", task->leader->id);
+	count = (int) SPI_processed;
+	worker_owner_end(&saved, context);
+	if (count > 0)
+	{
+		subscribe_refresh(task->leader->id);
+		task->busy = true;
+	}
+}
+
+static void
+take_checkpoints(void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+
+	worker_owner_begin(&saved);
+	replicas_take_checkpoints();
+	worker_owner_end(&saved, context);
+}
+
+/* What this broker follows, and from whom it receives. */
+typedef struct Look
+{
+	Replica    *replicas;
+	int			count;
+	int32	   *subscribed;
+	int			nsubscribed;
+} Look;
+
+static void
+look(void *arg)
+{
+	Look	   *result = arg;
+	ExtensionOwner saved;
+	MemoryContext context = round_context;
+
+	worker_owner_begin(&saved);
+	MemoryContextSwitchTo(context);
+	result->replicas = replicas_read(&result->count);
+	result->subscribed = subscribe_leaders(&result->nsubscribed);
+	worker_owner_end(&saved, context);
+}
+
+bool
+follower_run(bool checkpoints)
+{
+	Look		now;
+	bool		busy = false;
+
+	round_context = CurrentMemoryContext;
+	memset(&now, 0, sizeof(now));
+	if (!worker_run_task("looking at what this broker follows", look, &now))
+		return false;
+
+	for (int i = 0; i < now.nsubscribed; i++)
+	{
+		FollowTask	task = {leader_of(now.subscribed[i]), NULL, 0, NULL, 0, false};
+
+		for (int r = 0; r < now.count; r++)
+			task.count += now.replicas[r].leader == now.subscribed[i];
+		(void) worker_run_task(psprintf("tidying what this broker receives from broker %d", task.leader->id), tidy, &task);
+		busy |= task.busy;
+	}
+	for (int first = 0; first < now.count;)
+	{
+		FollowTask	task = {leader_of(now.replicas[first].leader), &now.replicas[first], 0,
+			now.subscribed, now.nsubscribed, false};
+
+		while (first < now.count && now.replicas[first].leader == task.leader->id)
+		{
+			task.count++;
+			first++;
+		}
+		(void) worker_run_task(psprintf("following broker %d", task.leader->id), follow, &task);
+		busy |= task.busy;
+	}
+	if (checkpoints && now.count > 0)
+		(void) worker_run_task("storing the leaders' watermarks", take_checkpoints, NULL);
+	return busy;
+}

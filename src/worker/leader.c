@@ -1,0 +1,439 @@
+/*-------------------------------------------------------------------------
+ *
+ * leader.c
+ *	  The replication worker's part that leads: who of the followers is in sync,
+ *	  and handing over.
+ *
+ * A follower comes into the in-sync replicas in this order, so that what is settled
+ * is always on all of them:
+ *	1. it reports that its copy is complete and streams (publish_ready())
+ *	2. the watermark waits for it from here on (joining); what was written before is
+ *	   in its copy or in its stream
+ *	3. it has confirmed all that was written up to then (ready): what it confirms
+ *	   from now on, it has
+ *	4. the metadata says that it is in sync
+ * It leaves them the other way round: first the metadata says so, then the watermark
+ * waits for it no more.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "base/settings.h"
+#include "catalog/cluster.h"
+#include "catalog/extension.h"
+#include "catalog/topics.h"
+#include "cluster/change.h"
+#include "cluster/publish.h"
+#include "shmem/cluster_state.h"
+#include "shmem/followers.h"
+#include "storage/partition_state.h"
+#include "worker/replication.h"
+#include "worker/workers.h"
+
+/* A partition that this broker leads, and that has other replicas. */
+typedef struct Led
+{
+	int32		topic;
+	int32		partition;
+	PartitionRow row;
+} Led;
+
+/* One of its followers. */
+typedef struct FollowerRow
+{
+	int32		topic;
+	int32		partition;
+	int32		follower;
+	char	   *state;
+} FollowerRow;
+
+/* What is remembered of a follower of a partition from one look to the next. */
+typedef struct Memory
+{
+	struct
+	{
+		int32		topic;
+		int32		partition;
+		int32		follower;	/* 0: the handover of the partition */
+		int32		leader_epoch;
+	}			key;			/* hash key, must be first */
+	int64		since_ms;		/* not ready since; handing over since */
+	XLogRecPtr	confirm;		/* joining: to be confirmed up to here; Invalid: not begun */
+} Memory;
+
+typedef struct Look
+{
+	int32		self;
+	Led		   *led;
+	int			led_count;
+	FollowerRow *followers;
+	int			followers_count;
+} Look;
+
+static HTAB *memories = NULL;
+static MemoryContext round_context;
+
+static Memory *
+memory_of(const Led *led, int32 follower)
+{
+	Memory		wanted;
+	Memory	   *memory;
+	bool		found;
+
+	if (memories == NULL)
+	{
+		HASHCTL		info;
+
+		info.keysize = sizeof(wanted.key);
+		info.entrysize = sizeof(Memory);
+		memories = hash_create("pgtopic followers", 64, &info, HASH_ELEM | HASH_BLOBS);
+	}
+	wanted.key.topic = led->topic;
+	wanted.key.partition = led->partition;
+	wanted.key.follower = follower;
+	wanted.key.leader_epoch = led->row.leader_epoch;
+	memory = hash_search(memories, &wanted.key, HASH_ENTER, &found);
+	if (!found)
+	{
+		memory->since_ms = cluster_clock_ms();
+		memory->confirm = InvalidXLogRecPtr;
+	}
+	return memory;
+}
+
+static void
+forget(const Led *led, int32 follower)
+{
+	Memory	   *memory = memory_of(led, follower);
+
+	hash_search(memories, &memory->key, HASH_REMOVE, NULL);
+}
+
+static void
+look(void *arg)
+{
+	Look	   *result = arg;
+	ExtensionOwner saved;
+	MemoryContext old;
+	int			count;
+
+	worker_owner_begin(&saved);
+	result->self = cluster_self();
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT p.topic_id, p.partition FROM pgtopic.partition p, pgtopic.cluster c"
+					  " WHERE p.leader = c.self AND pg_catalog.cardinality(p.replicas) > 1 ORDER BY 1, 2");
+	count = (int) SPI_processed;
+	old = MemoryContextSwitchTo(round_context);
+	result->led = palloc0((count + 1) * sizeof(Led));
+	for (int i = 0; i < count; i++)
+	{
+		Led		   *led = &result->led[result->led_count];
+
+		led->topic = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+		led->partition = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
+		if (partition_row_by_number(led->topic, led->partition, &led->row))
+			result->led_count++;
+	}
+	extension_execute(SPI_OK_SELECT, "SELECT topic_id, partition, follower, state FROM pgtopic.follower");
+	count = (int) SPI_processed;
+	result->followers = palloc0((count + 1) * sizeof(FollowerRow));
+	result->followers_count = count;
+	for (int i = 0; i < count; i++)
+	{
+		FollowerRow *row = &result->followers[i];
+
+		row->topic = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+		row->partition = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
+		row->follower = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3));
+		row->state = pstrdup(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4));
+	}
+	MemoryContextSwitchTo(old);
+	worker_owner_end(&saved, round_context);
+}
+
+static const char *
+state_of(const Look *look, const Led *led, int32 follower)
+{
+	for (int i = 0; i < look->followers_count; i++)
+	{
+		const FollowerRow *row = &look->followers[i];
+
+		if (row->topic == led->topic && row->partition == led->partition && row->follower == follower)
+			return row->state;
+	}
+	return "";
+}
+
+static bool
+in_sync(const Led *led, int32 broker)
+{
+	for (int i = 0; i < led->row.isr_count; i++)
+	{
+		if (led->row.isr[i] == broker)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Sets the state of a follower and has the partition's slot know, in one transaction
+ * that is on disk when this returns.  Returns the end of its WAL.
+ */
+static XLogRecPtr
+set_state(const Led *led, int32 follower, const char *state)
+{
+	ExtensionOwner saved;
+	Topic	   *topic;
+
+	worker_owner_begin(&saved);
+	partition_lock_replicas(led->topic, led->partition);
+	publish_set_state(follower, led->topic, led->partition, state);
+	topic = topic_get(led->topic);
+	partition_update_slot(topic_partition_get(topic, led->partition));
+	worker_owner_end(&saved, round_context);
+	XLogFlush(XactLastCommitEnd);
+	return XactLastCommitEnd;
+}
+
+static void
+change_isr(const Look *look, const Led *led, int32 follower, bool joins)
+{
+	const char *args[6];
+
+	worker_begin_transaction();
+	args[0] = psprintf("%d", led->topic);
+	args[1] = psprintf("%d", led->partition);
+	args[2] = psprintf("%d", look->self);
+	args[3] = psprintf("%d", led->row.leader_epoch);
+	args[4] = psprintf("%d", follower);
+	args[5] = joins ? "1" : "0";
+	(void) cluster_change(CHANGE_ISR, args, 6);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(round_context);
+	ereport(LOG,
+			(errmsg(joins ? "pgtopic broker %d is in sync with partition %d of topic #%d" :
+					"pgtopic broker %d is not in sync with partition %d of topic #%d any more",
+					follower, led->partition, led->topic)));
+}
+
+/* How a follower's slot is: what it has confirmed, and when it had all. */
+static bool
+follower_confirms(int32 follower, XLogRecPtr *confirmed, TimestampTz *caught_up)
+{
+	int			index = follower_find(MyDatabaseId, follower);
+
+	if (index < 0)
+		return false;
+	*confirmed = follower_confirmed(index);
+	*caught_up = follower_last_caught_up(index);
+	return !XLogRecPtrIsInvalid(*confirmed);
+}
+
+/* One follower of one partition; true if something is under way. */
+static bool
+look_after(const Look *look, const Led *led, int32 follower)
+{
+	const char *state = state_of(look, led, follower);
+	bool		is_in_sync = in_sync(led, follower);
+	Memory	   *memory = memory_of(led, follower);
+	XLogRecPtr	confirmed = InvalidXLogRecPtr;
+	TimestampTz caught_up = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		confirms = follower_confirms(follower, &confirmed, &caught_up);
+	bool		keeps_up;
+
+	if (strcmp(state, FOLLOWER_REPORTED) == 0 ||
+		(strcmp(state, FOLLOWER_JOINING) == 0 && XLogRecPtrIsInvalid(memory->confirm)))
+	{
+		memory->confirm = set_state(led, follower, FOLLOWER_JOINING);
+		return true;
+	}
+	if (strcmp(state, FOLLOWER_JOINING) == 0 && confirms && confirmed >= memory->confirm)
+	{
+		set_state(led, follower, FOLLOWER_READY);
+		memory->since_ms = cluster_clock_ms();
+		state = FOLLOWER_READY;
+		if (!is_in_sync)
+		{
+			change_isr(look, led, follower, true);
+			return true;
+		}
+	}
+
+	keeps_up = strcmp(state, FOLLOWER_READY) == 0 && confirms &&
+		!TimestampDifferenceExceeds(caught_up, now, pgtopic_replica_lag_time_max);
+	if (keeps_up)
+	{
+		memory->since_ms = cluster_clock_ms();
+		if (!is_in_sync)
+			change_isr(look, led, follower, true);
+		return !is_in_sync;
+	}
+
+	if (strcmp(state, FOLLOWER_LAGGING) == 0 && !is_in_sync)
+	{
+		/* it has caught up: once more through the steps */
+		if (confirms && !TimestampDifferenceExceeds(caught_up, now, Max(pgtopic_replica_lag_time_max / 2, 100)))
+		{
+			memory->confirm = InvalidXLogRecPtr;
+			set_state(led, follower, FOLLOWER_REPORTED);
+			return true;
+		}
+		return false;
+	}
+	if (cluster_clock_ms() - memory->since_ms < pgtopic_replica_lag_time_max)
+		return strcmp(state, FOLLOWER_JOINING) == 0 || strcmp(state, FOLLOWER_PUBLISHED) == 0;
+	if (is_in_sync)
+	{
+		change_isr(look, led, follower, false);
+		return true;
+	}
+	/* the watermark may still wait for it, though it is in no metadata */
+	if (strcmp(state, FOLLOWER_READY) == 0 || strcmp(state, FOLLOWER_JOINING) == 0)
+		set_state(led, follower, FOLLOWER_LAGGING);
+	return false;
+}
+
+/*
+ * A partition that is to be handed over takes nothing any more (its slot is closed).
+ * When nobody writes to it and its successor has confirmed all that was written,
+ * the successor can lead.
+ */
+static bool
+hand_over(const Look *look, const Led *led)
+{
+	Memory	   *memory = memory_of(led, 0);
+	int32		successor = led->row.successor;
+	XLogRecPtr	confirmed = InvalidXLogRecPtr;
+	TimestampTz caught_up;
+	bool		done = false;
+	const char *args[5];
+
+	if (strcmp(state_of(look, led, successor), FOLLOWER_READY) == 0 &&
+		partition_is_drained(led->topic, led->partition))
+	{
+		if (XLogRecPtrIsInvalid(memory->confirm))
+			memory->confirm = set_state(led, successor, FOLLOWER_READY);
+		done = follower_confirms(successor, &confirmed, &caught_up) && confirmed >= memory->confirm;
+	}
+	if (!done && cluster_clock_ms() - memory->since_ms < pgtopic_handover_timeout)
+		return true;
+
+	worker_begin_transaction();
+	args[0] = psprintf("%d", led->topic);
+	args[1] = psprintf("%d", led->partition);
+	args[2] = psprintf("%d", look->self);
+	args[3] = psprintf("%d", led->row.leader_epoch);
+	args[4] = done ? "1" : "0";
+	(void) cluster_change(CHANGE_HAND_OVER, args, 5);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(round_context);
+	if (done)
+		ereport(LOG,
+				(errmsg("pgtopic has handed over partition %d of topic #%d to broker %d",
+						led->partition, led->topic, successor)));
+	else
+		ereport(LOG,
+				(errmsg("pgtopic could not hand over partition %d of topic #%d to broker %d",
+						led->partition, led->topic, successor),
+				 errdetail("Transactions that have written to it did not end within %d ms, or broker %d did not keep up.",
+						   pgtopic_handover_timeout, successor),
+				 errhint("See partition_status for who blocks it.")));
+	forget(led, 0);
+	return true;
+}
+
+typedef struct LedTask
+{
+	const Look *look;
+	const Led  *led;
+	bool		busy;
+} LedTask;
+
+static void
+lead(void *arg)
+{
+	LedTask    *task = arg;
+	const Led  *led = task->led;
+
+	/* as long as the metadata here is behind, it would be asked for what is done already */
+	for (int i = 0; i < led->row.replicas_count; i++)
+	{
+		if (led->row.replicas[i] != task->look->self)
+			task->busy |= look_after(task->look, led, led->row.replicas[i]);
+	}
+	if (led->row.successor != 0)
+		task->busy |= hand_over(task->look, led);
+}
+
+/*
+ * The slot of a follower that is in sync with nothing here and holds more WAL than is
+ * kept for it is dropped.  It begins again when it is back.
+ */
+static void
+bound_wal(void *arg)
+{
+	ExtensionOwner saved;
+	int			count;
+	int32	   *followers;
+
+	if (pgtopic_follower_wal_keep_size < 0)
+		return;
+	worker_owner_begin(&saved);
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT b.id FROM pgtopic.broker b, pgtopic.cluster c, pg_catalog.pg_replication_slots s"
+					  " WHERE s.slot_name = 'pgtopic_' || c.cluster_id || '_' || c.self || '_' || b.id"
+					  " AND pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn) > %d * 1048576.0"
+					  " AND NOT EXISTS (SELECT FROM pgtopic.partition p WHERE p.leader = c.self AND b.id = ANY (p.isr))",
+					  pgtopic_follower_wal_keep_size);
+	count = (int) SPI_processed;
+	followers = MemoryContextAlloc(round_context, (count + 1) * sizeof(int32));
+	for (int i = 0; i < count; i++)
+		followers[i] = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+	for (int i = 0; i < count; i++)
+	{
+		publish_end(followers[i]);
+		ereport(LOG,
+				(errmsg("pgtopic does not keep WAL for broker %d any more", followers[i]),
+				 errdetail("It is not in sync, and needs more than pgtopic.follower_wal_keep_size, %d MB.",
+						   pgtopic_follower_wal_keep_size)));
+	}
+	worker_owner_end(&saved, round_context);
+}
+
+bool
+leader_run(void)
+{
+	static int64 bounded_at = 0;
+	Look		now;
+	bool		busy = false;
+
+	round_context = CurrentMemoryContext;
+	memset(&now, 0, sizeof(now));
+	if (!worker_run_task("looking at what this broker leads", look, &now))
+		return false;
+	for (int i = 0; i < now.led_count; i++)
+	{
+		LedTask		task = {&now, &now.led[i], false};
+
+		(void) worker_run_task(psprintf("looking after the followers of partition %d of topic #%d",
+										now.led[i].partition, now.led[i].topic), lead, &task);
+		busy |= task.busy;
+	}
+	if (now.led_count > 0 && cluster_clock_ms() - bounded_at > 1000)
+	{
+		bounded_at = cluster_clock_ms();
+		(void) worker_run_task("looking at the WAL kept for followers", bound_wal, NULL);
+	}
+	return busy;
+}

@@ -1,0 +1,114 @@
+/*-------------------------------------------------------------------------
+ *
+ * replication.c
+ *	  The replication worker: makes this broker what the committed metadata says.
+ *
+ * It applies the metadata to the catalog and the storage, looks after the followers
+ * of what this broker leads (leader.c), and after the copies of what it follows
+ * (follower.c).  It may have to wait for other brokers, unlike the quorum worker.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "base/compat.h"
+#include "base/image.h"
+#include "base/settings.h"
+#include "cluster/apply.h"
+#include "cluster/publish.h"
+#include "cluster/store.h"
+#include "shmem/cluster_state.h"
+#include "worker/replication.h"
+#include "worker/workers.h"
+
+/* Between two looks: while steps are under way, and else. */
+#define BUSY_MS		50
+#define IDLE_MS		1000
+
+static void
+apply_task(void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	ClusterStore store;
+	int64		version;
+	char	   *text;
+	Image	   *image;
+
+	worker_owner_begin(&saved);
+	if (!store_read(&store) || store.self == 0)
+	{
+		worker_owner_end(&saved, context);
+		return;
+	}
+	MemoryContextSwitchTo(context);
+	text = store_committed_image(&version);
+	worker_owner_end(&saved, context);
+
+	if (text == NULL || version <= store.applied_version)
+	{
+		cluster_state_set_applied(store.applied_version);
+		return;
+	}
+	image = image_parse(text);
+	if (image == NULL)
+		elog(ERROR, "the stored metadata of the cluster cannot be read");
+	/* one without this broker is not for it: it is leaving */
+	if (image_broker(image, store.self) == NULL)
+		return;
+	apply_image(image, store.self, version);
+
+	worker_owner_begin(&saved);
+	publish_tidy();
+	worker_owner_end(&saved, context);
+}
+
+/* After a restart nothing is in shared memory: slots fill themselves, the rest is here. */
+static void
+start_task(void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+
+	worker_owner_begin(&saved);
+	publish_tidy();
+	worker_owner_end(&saved, context);
+}
+
+void
+pgtopic_replication_main(Datum arg)
+{
+	MemoryContext context = worker_begin(WORKER_REPLICATION, DatumGetObjectId(arg));
+	uint32		wait_event = compat_wait_event("PgtopicReplicationMain");
+	TimestampTz stored = 0;
+
+	(void) worker_run_task("tidying publications", start_task, NULL);
+	for (;;)
+	{
+		bool		busy;
+		bool		checkpoints;
+		TimestampTz now = GetCurrentTimestamp();
+
+		worker_round(context);
+		checkpoints = TimestampDifferenceExceeds(stored, now, pgtopic_checkpoint_interval);
+		if (checkpoints)
+			stored = now;
+		(void) worker_run_task("applying the cluster's metadata", apply_task, NULL);
+		busy = leader_run();
+		busy |= follower_run(checkpoints);
+
+		pgstat_report_stat(true);
+		worker_doing(NULL);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 busy ? BUSY_MS : Min(IDLE_MS, pgtopic_checkpoint_interval), wait_event);
+		ResetLatch(MyLatch);
+	}
+}
