@@ -109,7 +109,8 @@ typedef struct QuorumPeer
 	int32		id;
 	bool		voted;			/* for me, in candidate_term */
 	int64		accepted_version;	/* in my term as controller; 0 unknown */
-	int64		sent_at;		/* ms; last request of mine */
+	int64		sent_version;	/* the last image that went to it, in my term; 0 none */
+	int64		sent_at;		/* ms; last request of mine, see quorum_sent() */
 	int64		heard_at;		/* ms; last answer */
 } QuorumPeer;
 
@@ -123,6 +124,7 @@ typedef struct QuorumTimes
 typedef struct QuorumRun
 {
 	int32		self;
+	bool		self_member;	/* as of quorum_set_members() */
 	QuorumTimes times;
 	int64		controller_term;	/* I am the controller if this is durable's term */
 	int64		candidate_term; /* I ask for votes if this is durable's term */
@@ -133,8 +135,11 @@ typedef struct QuorumRun
 
 extern void quorum_run_init(QuorumRun *run, int32 self, QuorumTimes times, int64 now, uint32 random);
 
-/* Brings peers in line with members; those that stay keep what is known. */
-extern void quorum_set_members(QuorumRun *run, const QuorumMembers *members);
+/*
+ * Brings peers in line with members; those that stay keep what is known.  One that
+ * is new to a controller counts as heard now, since nobody has asked it yet.
+ */
+extern void quorum_set_members(QuorumRun *run, const QuorumMembers *members, int64 now);
 
 extern bool quorum_is_controller(const QuorumRun *run, const QuorumDurable *durable);
 extern bool quorum_is_candidate(const QuorumRun *run, const QuorumDurable *durable);
@@ -152,7 +157,8 @@ typedef enum QuorumAction
 {
 	QUORUM_NOTHING,
 	QUORUM_CAMPAIGN,			/* quorum_campaign(), store, send vote requests */
-	QUORUM_STEP_DOWN			/* quorum_step_down(): no majority answers */
+	QUORUM_STEP_DOWN			/* quorum_step_down(): no majority answers, there is
+								 * a newer term, or it is no member any more */
 } QuorumAction;
 
 /* What time asks for.  self must be a member to campaign. */
@@ -202,5 +208,8 @@ extern bool quorum_advance_commit(const QuorumRun *run, QuorumDurable *durable,
 extern bool quorum_should_send(const QuorumRun *run, const QuorumDurable *durable,
 							   const QuorumPeer *peer, int64 committed_sent, int64 now,
 							   bool *with_image);
+
+/* To be told of each request that goes out: vote requests, images, heartbeats. */
+extern void quorum_sent(QuorumPeer *peer, const QuorumDurable *durable, bool with_image, int64 now);
 
 #endif							/* PGTOPIC_QUORUM_H */
