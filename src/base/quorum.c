@@ -239,9 +239,17 @@ quorum_tick(const QuorumRun *run, const QuorumDurable *durable,
 			return QUORUM_STEP_DOWN;
 		return QUORUM_NOTHING;
 	}
-	if (quorum_is_member(members, run->self) && now >= run->election_due)
-		return QUORUM_CAMPAIGN;
-	return QUORUM_NOTHING;
+	if (now < run->election_due)
+		return QUORUM_NOTHING;
+
+	/*
+	 * A controller that took itself out and then stopped may be the only one that
+	 * has this image: then the others cannot win against it, and need it once more.
+	 */
+	if (!quorum_is_member(members, run->self) &&
+		durable->committed_version == durable->image_version)
+		return QUORUM_NOTHING;
+	return QUORUM_CAMPAIGN;
 }
 
 void

@@ -161,7 +161,10 @@ typedef enum QuorumAction
 								 * a newer term, or it is no member any more */
 } QuorumAction;
 
-/* What time asks for.  self must be a member to campaign. */
+/*
+ * What time asks for.  One that is no member campaigns only if it does not know its
+ * newest image, by which it is none, to be committed.
+ */
 extern QuorumAction quorum_tick(const QuorumRun *run, const QuorumDurable *durable,
 								const QuorumMembers *members, int64 now);
 
