@@ -53,16 +53,22 @@ quorum_on_vote_request(QuorumDurable *durable, const VoteRequest *request,
 	VoteReply	reply = {0, false};
 
 	*store = false;
-	if (!heard_recently && request->term >= durable->term)
+
+	/*
+	 * A candidate with an older image does not get its term accepted either: it may
+	 * be one that was taken out, does not know, and would go on for ever.  If it is
+	 * a member, the controller learns of its term from its answers.
+	 */
+	if (!heard_recently && request->term >= durable->term &&
+		!image_newer(durable->image_term, durable->image_version,
+					 request->image_term, request->image_version))
 	{
 		if (request->term > durable->term)
 		{
 			take_term(durable, request->term);
 			*store = true;
 		}
-		if (durable->voted_for == 0 &&
-			!image_newer(durable->image_term, durable->image_version,
-						 request->image_term, request->image_version))
+		if (durable->voted_for == 0)
 		{
 			durable->voted_for = request->candidate;
 			*store = true;
@@ -274,13 +280,23 @@ quorum_on_vote_reply(QuorumRun *run, QuorumDurable *durable, int32 from,
 {
 	QuorumPeer *peer = unconstify(QuorumPeer *, find_peer(run, from));
 
-	*store = reply->term > durable->term;
-	if (*store)
+	*store = false;
+
+	/*
+	 * An answer that comes late must not end the term that was won without it: it
+	 * may be that of a broker which was taken out, and counts its terms up.
+	 */
+	if (!quorum_is_candidate(run, durable))
+		return;
+	if (reply->term > durable->term)
+	{
 		take_term(durable, reply->term);
+		*store = true;
+	}
 	else if (peer != NULL && reply->term == durable->term)
 	{
 		peer->heard_at = now;
-		if (reply->granted && quorum_is_candidate(run, durable))
+		if (reply->granted)
 			peer->voted = true;
 	}
 }

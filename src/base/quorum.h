@@ -70,7 +70,8 @@ typedef struct VoteReply
  * heard_recently: this broker has heard from a controller within the shortest
  * election timeout (or is one that a majority has answered lately).  Then it
  * neither votes nor takes the new term, so that a broker that was cut off does not
- * depose a controller that works.  *store is set if durable has changed.
+ * depose a controller that works.  Nor does it for a candidate with an older image.
+ * *store is set if durable has changed.
  */
 extern VoteReply quorum_on_vote_request(QuorumDurable *durable, const VoteRequest *request,
 										bool heard_recently, bool *store);
@@ -144,7 +145,10 @@ extern void quorum_set_members(QuorumRun *run, const QuorumMembers *members, int
 extern bool quorum_is_controller(const QuorumRun *run, const QuorumDurable *durable);
 extern bool quorum_is_candidate(const QuorumRun *run, const QuorumDurable *durable);
 
-/* A controller was heard (an accept request was accepted) at this time. */
+/*
+ * A controller was heard (an accept request was accepted) at this time, or another
+ * broker got this one's vote: then it has its time to win.
+ */
 extern void quorum_heard_controller(QuorumRun *run, int64 now, uint32 random);
 
 /*
@@ -175,7 +179,10 @@ extern QuorumAction quorum_tick(const QuorumRun *run, const QuorumDurable *durab
 extern void quorum_campaign(QuorumRun *run, QuorumDurable *durable, int64 now, uint32 random);
 extern void quorum_step_down(QuorumRun *run, int64 now, uint32 random);
 
-/* Notes an answer.  *store if durable has changed: a newer term was seen. */
+/*
+ * Notes an answer, which counts for a candidate alone.  *store if durable has
+ * changed: a newer term was seen.
+ */
 extern void quorum_on_vote_reply(QuorumRun *run, QuorumDurable *durable, int32 from,
 								 const VoteReply *reply, int64 now, bool *store);
 extern bool quorum_has_won(const QuorumRun *run, const QuorumDurable *durable,

@@ -25,7 +25,8 @@
 
 #define HEARTBEAT		5
 #define ELECTION		20
-#define SETTLE_TIME		1500	/* for a cluster without faults to agree */
+#define LATE_TIME		200		/* how late messages can be */
+#define SETTLE_TIME		1000	/* for a cluster without faults to agree */
 #define STABLE_TIME		300		/* how long its controller is then watched */
 
 /* An image: of its content, where it comes from is enough. */
@@ -304,7 +305,7 @@ send(Message message)
 			return;
 		message.arrives = now + 1 + random_below(4);
 		if (!quiet && chance(faults.late))
-			message.arrives += random_below(200);
+			message.arrives += random_below(LATE_TIME);
 		messages[messages_count++] = message;
 		if (quiet || !chance(faults.repeat))
 			break;
@@ -322,6 +323,7 @@ answer_vote(Broker *broker, const Message *message)
 
 	reply.u.vote_reply = quorum_on_vote_request(&broker->mem.durable, &message->u.vote_request,
 												heard, &must_store);
+	broker->heard_unnoticed |= reply.u.vote_reply.granted;
 	event(reply.u.vote_reply.granted ? "votes for; term" : "does not vote for; term", broker->id,
 		  message->from, message->u.vote_request.term, 0);
 	if (!must_store || store(broker))
@@ -669,17 +671,18 @@ run(uint64 seed)
 		tick();
 	quiet = true;
 	memset(cut, 0, sizeof(cut));
-	began = now;
 	event("no more faults", 0, 0, 0, 0);
+	for (int i = 0; i < LATE_TIME + 10; i++)
+		tick();
+	proposed_quiet = 0;
+	began = now;
+	event("nothing is late any more", 0, 0, 0, 0);
 	while (!agreed())
 	{
 		require(now - began < SETTLE_TIME, "without faults, brokers agree in time");
 		tick();
 	}
 	slowest = Max(slowest, now - began);
-	/* what was late has arrived by now, and then nothing moves a controller */
-	for (int i = 0; i < STABLE_TIME; i++)
-		tick();
 	term = images[commits[commits_max]].term;
 	for (int i = 0; i < STABLE_TIME; i++)
 		tick();
