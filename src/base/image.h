@@ -61,6 +61,7 @@ typedef struct ImagePartition
 	int32		isr[IMAGE_BROKERS_MAX];
 	int			target_count;	/* > 0: replicas are to become these */
 	int32		target[IMAGE_BROKERS_MAX];
+	bool		handover_stopped;	/* in this change; not part of the text */
 } ImagePartition;
 
 typedef struct Image

@@ -70,7 +70,8 @@ typedef struct VoteReply
  * heard_recently: this broker has heard from a controller within the shortest
  * election timeout (or is one that a majority has answered lately).  Then it
  * neither votes nor takes the new term, so that a broker that was cut off does not
- * depose a controller that works.  *store is set if durable has changed.
+ * depose a controller that works.  Nor does it for a candidate with an older image.
+ * *store is set if durable has changed.
  */
 extern VoteReply quorum_on_vote_request(QuorumDurable *durable, const VoteRequest *request,
 										bool heard_recently, bool *store);
@@ -109,7 +110,8 @@ typedef struct QuorumPeer
 	int32		id;
 	bool		voted;			/* for me, in candidate_term */
 	int64		accepted_version;	/* in my term as controller; 0 unknown */
-	int64		sent_at;		/* ms; last request of mine */
+	int64		sent_version;	/* the last image that went to it, in my term; 0 none */
+	int64		sent_at;		/* ms; last request of mine, see quorum_sent() */
 	int64		heard_at;		/* ms; last answer */
 } QuorumPeer;
 
@@ -123,6 +125,7 @@ typedef struct QuorumTimes
 typedef struct QuorumRun
 {
 	int32		self;
+	bool		self_member;	/* as of quorum_set_members() */
 	QuorumTimes times;
 	int64		controller_term;	/* I am the controller if this is durable's term */
 	int64		candidate_term; /* I ask for votes if this is durable's term */
@@ -133,13 +136,19 @@ typedef struct QuorumRun
 
 extern void quorum_run_init(QuorumRun *run, int32 self, QuorumTimes times, int64 now, uint32 random);
 
-/* Brings peers in line with members; those that stay keep what is known. */
-extern void quorum_set_members(QuorumRun *run, const QuorumMembers *members);
+/*
+ * Brings peers in line with members; those that stay keep what is known.  One that
+ * is new to a controller counts as heard now, since nobody has asked it yet.
+ */
+extern void quorum_set_members(QuorumRun *run, const QuorumMembers *members, int64 now);
 
 extern bool quorum_is_controller(const QuorumRun *run, const QuorumDurable *durable);
 extern bool quorum_is_candidate(const QuorumRun *run, const QuorumDurable *durable);
 
-/* A controller was heard (an accept request was accepted) at this time. */
+/*
+ * A controller was heard (an accept request was accepted) at this time, or another
+ * broker got this one's vote: then it has its time to win.
+ */
 extern void quorum_heard_controller(QuorumRun *run, int64 now, uint32 random);
 
 /*
@@ -152,10 +161,14 @@ typedef enum QuorumAction
 {
 	QUORUM_NOTHING,
 	QUORUM_CAMPAIGN,			/* quorum_campaign(), store, send vote requests */
-	QUORUM_STEP_DOWN			/* quorum_step_down(): no majority answers */
+	QUORUM_STEP_DOWN			/* quorum_step_down(): no majority answers, there is
+								 * a newer term, or it is no member any more */
 } QuorumAction;
 
-/* What time asks for.  self must be a member to campaign. */
+/*
+ * What time asks for.  One that is no member campaigns only if it does not know its
+ * newest image, by which it is none, to be committed.
+ */
 extern QuorumAction quorum_tick(const QuorumRun *run, const QuorumDurable *durable,
 								const QuorumMembers *members, int64 now);
 
@@ -166,7 +179,10 @@ extern QuorumAction quorum_tick(const QuorumRun *run, const QuorumDurable *durab
 extern void quorum_campaign(QuorumRun *run, QuorumDurable *durable, int64 now, uint32 random);
 extern void quorum_step_down(QuorumRun *run, int64 now, uint32 random);
 
-/* Notes an answer.  *store if durable has changed: a newer term was seen. */
+/*
+ * Notes an answer, which counts for a candidate alone.  *store if durable has
+ * changed: a newer term was seen.
+ */
 extern void quorum_on_vote_reply(QuorumRun *run, QuorumDurable *durable, int32 from,
 								 const VoteReply *reply, int64 now, bool *store);
 extern bool quorum_has_won(const QuorumRun *run, const QuorumDurable *durable,
@@ -202,5 +218,8 @@ extern bool quorum_advance_commit(const QuorumRun *run, QuorumDurable *durable,
 extern bool quorum_should_send(const QuorumRun *run, const QuorumDurable *durable,
 							   const QuorumPeer *peer, int64 committed_sent, int64 now,
 							   bool *with_image);
+
+/* To be told of each request that goes out: vote requests, images, heartbeats. */
+extern void quorum_sent(QuorumPeer *peer, const QuorumDurable *durable, bool with_image, int64 now);
 
 #endif							/* PGTOPIC_QUORUM_H */

@@ -1,0 +1,422 @@
+/*-------------------------------------------------------------------------
+ *
+ * image_changes.c
+ *	  How the metadata of a cluster changes: brokers that come, topics, and what
+ *	  leaders report.
+ *
+ * Each change looks at everything that could be wrong first, and then cannot fail.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifdef FRONTEND
+#include "postgres_fe.h"
+#include "common/fe_memutils.h"
+#else
+#include "postgres.h"
+#endif
+
+#include "base/image.h"
+#include "base/image_private.h"
+#include "base/placement.h"
+
+/* --- for all changes --- */
+
+bool
+image_refuse(ImageProblem *problem, ImageProblemKind kind,
+			 char *message, char *detail, char *hint)
+{
+	problem->kind = kind;
+	problem->message = message;
+	problem->detail = detail;
+	problem->hint = hint;
+	return false;
+}
+
+ImageBroker *
+image_need_broker(const Image *image, int32 id, ImageProblem *problem)
+{
+	ImageBroker *broker = image_broker(image, id);
+
+	if (broker == NULL)
+		image_refuse(problem, IMAGE_NO_SUCH_BROKER,
+					 psprintf("broker %d does not exist", id), NULL, NULL);
+	return broker;
+}
+
+ImageTopic *
+image_need_topic(const Image *image, int32 id, ImageProblem *problem)
+{
+	ImageTopic *topic = image_topic(image, id);
+
+	if (topic == NULL)
+		image_refuse(problem, IMAGE_NO_SUCH_TOPIC,
+					 psprintf("topic with id %d does not exist", id), NULL, NULL);
+	return topic;
+}
+
+ImagePartition *
+image_need_partition(const Image *image, int32 topic, int32 number, ImageProblem *problem)
+{
+	ImageTopic *of = image_need_topic(image, topic, problem);
+	ImagePartition *partition;
+
+	if (of == NULL)
+		return NULL;
+	partition = image_partition(image, topic, number);
+	if (partition == NULL)
+		image_refuse(problem, IMAGE_NO_SUCH_PARTITION,
+					 psprintf("partition %d of topic \"%s\" does not exist", number, of->name),
+					 psprintf("The topic has %d %s.", of->partitions,
+							  of->partitions == 1 ? "partition" : "partitions"), NULL);
+	return partition;
+}
+
+int
+image_staying(const Image *image, int32 *ids)
+{
+	int			count = 0;
+
+	for (int i = 0; i < image->brokers_count; i++)
+	{
+		if (!image->brokers[i].leaving)
+			ids[count++] = image->brokers[i].id;
+	}
+	return count;
+}
+
+void
+partition_order_isr(ImagePartition *partition)
+{
+	int32		ordered[IMAGE_BROKERS_MAX];
+	int			count = 0;
+
+	for (int i = 0; i < partition->replicas_count; i++)
+	{
+		if (partition_in_sync(partition, partition->replicas[i]))
+			ordered[count++] = partition->replicas[i];
+	}
+	memcpy(partition->isr, ordered, sizeof(int32) * count);
+	partition->isr_count = count;
+}
+
+/*
+ * The leader's report on the handover that was called off may be on its way.  So
+ * that it is not taken to be about another successor, the next one is not chosen
+ * in the same change.
+ */
+void
+partition_stop_handover(ImagePartition *partition)
+{
+	if (partition->successor != 0)
+	{
+		partition->successor = 0;
+		partition->handover_stopped = true;
+	}
+}
+
+/* As repalloc(), but an array of nothing is NULL. */
+static void *
+resize(void *array, Size size)
+{
+	return array == NULL ? palloc(size) : repalloc(array, size);
+}
+
+static char *
+copy_or_null(const char *string)
+{
+	return string == NULL ? NULL : pstrdup(string);
+}
+
+/* --- brokers --- */
+
+bool
+image_add_broker(Image *image, const char *conninfo, int32 *id, ImageProblem *problem)
+{
+	ImageBroker *broker;
+
+	if (image->brokers_count >= IMAGE_BROKERS_MAX || image->next_broker == PG_INT32_MAX)
+		return image_refuse(problem, IMAGE_NOT_NOW,
+							psprintf("the cluster has %d brokers already", image->brokers_count),
+							psprintf("It can have at most %d.", IMAGE_BROKERS_MAX), NULL);
+
+	/* its id is the highest one, so it comes last */
+	image->brokers = resize(image->brokers, sizeof(ImageBroker) * (image->brokers_count + 1));
+	broker = &image->brokers[image->brokers_count++];
+	broker->id = image->next_broker++;
+	broker->leaving = false;
+	broker->conninfo = pstrdup(conninfo);
+	*id = broker->id;
+	return true;
+}
+
+bool
+image_set_conninfo(Image *image, int32 id, const char *conninfo, ImageProblem *problem)
+{
+	ImageBroker *broker = image_need_broker(image, id, problem);
+
+	if (broker == NULL)
+		return false;
+	broker->conninfo = pstrdup(conninfo);
+	return true;
+}
+
+/* --- topics --- */
+
+static bool
+check_replication_factor(int factor, int staying, ImageProblemKind kind, ImageProblem *problem)
+{
+	if (factor >= 1 && factor <= staying)
+		return true;
+	return image_refuse(problem, kind,
+						psprintf("replication factor %d is not possible with %d %s",
+								 factor, staying, staying == 1 ? "broker" : "brokers"),
+						pstrdup("A partition has at least one and at most as many replicas as there are brokers that are not leaving."),
+						NULL);
+}
+
+static bool
+check_min_insync(int min_insync, int factor, ImageProblem *problem)
+{
+	/* 0 is none given */
+	if (min_insync >= 0 && min_insync <= factor)
+		return true;
+	return image_refuse(problem, IMAGE_INVALID,
+						psprintf("min_insync_replicas must be between 1 and %d, not %d",
+								 factor, min_insync),
+						pstrdup("It cannot exceed the topic's replication factor."), NULL);
+}
+
+/* Makes the partitions of a topic from the number that it has up to total. */
+static void
+make_partitions(Image *image, ImageTopic *topic, int32 total, uint32 start, uint32 shift)
+{
+	int32		brokers[IMAGE_BROKERS_MAX];
+	int			brokers_count = image_staying(image, brokers);
+	int			at = partition_lower_bound(image, topic->id, topic->partitions);
+	int			more = total - topic->partitions;
+
+	image->partitions = resize(image->partitions,
+							   sizeof(ImagePartition) * ((Size) image->partitions_count + more));
+	memmove(&image->partitions[at + more], &image->partitions[at],
+			sizeof(ImagePartition) * (image->partitions_count - at));
+	image->partitions_count += more;
+
+	for (int i = 0; i < more; i++)
+	{
+		ImagePartition *partition = &image->partitions[at + i];
+		int			factor = topic->replication_factor;
+
+		memset(partition, 0, sizeof(*partition));
+		partition->topic = topic->id;
+		partition->number = topic->partitions + i;
+		place_replicas(brokers, brokers_count, factor, start, shift,
+					   partition->number, partition->replicas);
+		memcpy(partition->isr, partition->replicas, sizeof(partition->isr));
+		partition->replicas_count = partition->isr_count = factor;
+		partition->leader = partition->replicas[0];
+	}
+	topic->partitions = total;
+}
+
+bool
+image_add_topic(Image *image, const ImageTopic *topic, uint32 start, uint32 shift,
+				int32 *id, ImageProblem *problem)
+{
+	int32		brokers[IMAGE_BROKERS_MAX];
+	ImageTopic *added;
+
+	if (image_topic_by_name(image, topic->name) != NULL)
+		return image_refuse(problem, IMAGE_DUPLICATE_TOPIC,
+							psprintf("topic \"%s\" already exists", topic->name), NULL, NULL);
+	if (topic->partitions < 1)
+		return image_refuse(problem, IMAGE_INVALID,
+							psprintf("a topic cannot have %d partitions", topic->partitions),
+							NULL, NULL);
+	if (!check_replication_factor(topic->replication_factor, image_staying(image, brokers),
+								  IMAGE_INVALID, problem) ||
+		!check_min_insync(topic->min_insync_replicas, topic->replication_factor, problem))
+		return false;
+	if (image->next_topic == PG_INT32_MAX)
+		return image_refuse(problem, IMAGE_NOT_NOW,
+							pstrdup("there are no more ids for topics"), NULL, NULL);
+
+	image->topics = resize(image->topics, sizeof(ImageTopic) * ((Size) image->topics_count + 1));
+	added = &image->topics[image->topics_count++];
+	*added = *topic;
+	added->id = image->next_topic++;
+	added->name = pstrdup(topic->name);
+	added->owner = pstrdup(topic->owner);
+	added->retention = copy_or_null(topic->retention);
+	added->value_format = pstrdup(topic->value_format);
+	added->created_at = pstrdup(topic->created_at);
+	added->partitions = 0;
+	make_partitions(image, added, topic->partitions, start, shift);
+	*id = added->id;
+	return true;
+}
+
+bool
+image_alter_topic(Image *image, const ImageTopic *topic, ImageProblem *problem)
+{
+	ImageTopic *altered = image_need_topic(image, topic->id, problem);
+
+	if (altered == NULL ||
+		!check_min_insync(topic->min_insync_replicas, altered->replication_factor, problem))
+		return false;
+	altered->owner = pstrdup(topic->owner);
+	altered->retention = copy_or_null(topic->retention);
+	altered->retention_bytes = topic->retention_bytes;
+	altered->segment_messages = topic->segment_messages;
+	altered->max_message_bytes = topic->max_message_bytes;
+	altered->min_insync_replicas = topic->min_insync_replicas;
+	return true;
+}
+
+bool
+image_add_partitions(Image *image, int32 id, int32 total, uint32 start, uint32 shift,
+					 ImageProblem *problem)
+{
+	int32		brokers[IMAGE_BROKERS_MAX];
+	ImageTopic *topic = image_need_topic(image, id, problem);
+
+	if (topic == NULL)
+		return false;
+	if (total <= topic->partitions)
+		return image_refuse(problem, IMAGE_INVALID,
+							psprintf("topic \"%s\" has %d partitions already",
+									 topic->name, topic->partitions),
+							pstrdup("The number of partitions can only grow."), NULL);
+	if (!check_replication_factor(topic->replication_factor, image_staying(image, brokers),
+								  IMAGE_NOT_NOW, problem))
+		return false;
+	make_partitions(image, topic, total, start, shift);
+	return true;
+}
+
+bool
+image_drop_topic(Image *image, int32 id, ImageProblem *problem)
+{
+	ImageTopic *topic = image_need_topic(image, id, problem);
+	int			first;
+	int			count;
+
+	if (topic == NULL)
+		return false;
+	first = partition_lower_bound(image, id, 0);
+	count = topic->partitions;
+	memmove(&image->partitions[first], &image->partitions[first + count],
+			sizeof(ImagePartition) * (image->partitions_count - first - count));
+	image->partitions_count -= count;
+	memmove(topic, topic + 1,
+			sizeof(ImageTopic) * (&image->topics[image->topics_count] - (topic + 1)));
+	image->topics_count--;
+	return true;
+}
+
+/* --- leaders --- */
+
+bool
+image_elect_leader(Image *image, int32 topic, int32 number, int32 broker,
+				   ImageProblem *problem)
+{
+	ImagePartition *partition = image_need_partition(image, topic, number, problem);
+
+	if (partition == NULL)
+		return false;
+	if (broker == 0)
+		broker = partition->replicas[0];
+	if (broker == partition->leader || broker == partition->successor)
+		return true;
+	if (!partition_has_replica(partition, broker))
+		return image_refuse(problem, IMAGE_INVALID,
+							psprintf("broker %d has no replica of partition %d of topic \"%s\"",
+									 broker, number, image_topic(image, topic)->name),
+							NULL, NULL);
+	if (!partition_in_sync(partition, broker))
+		return image_refuse(problem, IMAGE_NOT_NOW,
+							psprintf("the replica of partition %d of topic \"%s\" at broker %d is not in sync",
+									 number, image_topic(image, topic)->name, broker),
+							NULL, pstrdup("Wait until it has caught up with the leader."));
+	if (partition->successor != 0)
+		return image_refuse(problem, IMAGE_NOT_NOW,
+							psprintf("the leader of partition %d of topic \"%s\" is handing over to broker %d",
+									 number, image_topic(image, topic)->name, partition->successor),
+							NULL, pstrdup("Try again when it has."));
+	partition->successor = broker;
+	return true;
+}
+
+static bool
+is_leader(const ImagePartition *partition, int32 leader, int32 leader_epoch)
+{
+	return partition->leader == leader && partition->leader_epoch == leader_epoch;
+}
+
+bool
+image_change_isr(Image *image, int32 topic, int32 number, int32 leader,
+				 int32 leader_epoch, int32 broker, bool in_sync,
+				 bool *changed, ImageProblem *problem)
+{
+	ImagePartition *partition = image_need_partition(image, topic, number, problem);
+
+	*changed = false;
+	if (partition == NULL)
+		return false;
+	if (!is_leader(partition, leader, leader_epoch) ||
+		partition_in_sync(partition, broker) == in_sync)
+		return true;
+	if (broker == leader)
+		return image_refuse(problem, IMAGE_INVALID,
+							psprintf("the leader of partition %d of topic \"%s\" is always in sync",
+									 number, image_topic(image, topic)->name),
+							NULL, NULL);
+	if (in_sync && !partition_has_replica(partition, broker))
+		return image_refuse(problem, IMAGE_NOT_NOW,
+							psprintf("broker %d has no replica of partition %d of topic \"%s\"",
+									 broker, number, image_topic(image, topic)->name),
+							NULL, NULL);
+
+	if (in_sync)
+	{
+		partition->isr[partition->isr_count++] = broker;
+		partition_order_isr(partition);
+	}
+	else
+	{
+		int			kept = 0;
+
+		for (int i = 0; i < partition->isr_count; i++)
+		{
+			if (partition->isr[i] != broker)
+				partition->isr[kept++] = partition->isr[i];
+		}
+		partition->isr_count = kept;
+		if (partition->successor == broker)
+			partition_stop_handover(partition);
+	}
+	*changed = true;
+	return true;
+}
+
+bool
+image_hand_over(Image *image, int32 topic, int32 number, int32 leader,
+				int32 leader_epoch, bool done, bool *changed, ImageProblem *problem)
+{
+	ImagePartition *partition = image_need_partition(image, topic, number, problem);
+
+	*changed = false;
+	if (partition == NULL)
+		return false;
+	if (!is_leader(partition, leader, leader_epoch) || partition->successor == 0)
+		return true;
+	if (done)
+	{
+		partition->leader = partition->successor;
+		partition->leader_epoch++;
+		partition->successor = 0;
+	}
+	else
+		partition_stop_handover(partition);
+	*changed = true;
+	return true;
+}

@@ -1,0 +1,289 @@
+/*-------------------------------------------------------------------------
+ *
+ * image_moves.c
+ *	  How replicas get from one broker to another, and brokers leave.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifdef FRONTEND
+#include "postgres_fe.h"
+#include "common/fe_memutils.h"
+#else
+#include "postgres.h"
+#endif
+
+#include "base/image.h"
+#include "base/image_private.h"
+
+/* Where a partition's replicas are, or are to be. */
+static const int32 *
+destination(const ImagePartition *partition, int *count)
+{
+	*count = partition->target_count > 0 ? partition->target_count : partition->replicas_count;
+	return partition->target_count > 0 ? partition->target : partition->replicas;
+}
+
+static int
+list_without(int32 *list, int count, int32 id)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (list[i] != id)
+			list[kept++] = list[i];
+	}
+	return kept;
+}
+
+static void
+set_target(ImagePartition *partition, const int32 *target, int count)
+{
+	/* may be the same */
+	memmove(partition->target, target, sizeof(int32) * count);
+	partition->target_count = count;
+	for (int i = 0; i < count; i++)
+	{
+		if (!partition_has_replica(partition, target[i]))
+			partition->replicas[partition->replicas_count++] = target[i];
+	}
+}
+
+/* How many replicas each broker has, or is to have. */
+typedef struct Load
+{
+	int			brokers_count;	/* those that can get replicas */
+	int32		brokers[IMAGE_BROKERS_MAX];
+	int			replicas[IMAGE_BROKERS_MAX];
+} Load;
+
+static void
+load_count(Load *load, const Image *image)
+{
+	memset(load, 0, sizeof(*load));
+	load->brokers_count = image_staying(image, load->brokers);
+	for (int p = 0; p < image->partitions_count; p++)
+	{
+		int			count;
+		const int32 *list = destination(&image->partitions[p], &count);
+
+		for (int i = 0; i < load->brokers_count; i++)
+			load->replicas[i] += list_has(list, count, load->brokers[i]);
+	}
+}
+
+/*
+ * Has a replica go to the broker with the fewest that is to have none of the
+ * partition.  Where there is none, the partition gets by with one replica fewer.
+ */
+static void
+move_away(ImagePartition *partition, int32 broker, Load *load)
+{
+	int32		target[IMAGE_BROKERS_MAX];
+	int			count;
+	const int32 *list = destination(partition, &count);
+	int			best = -1;
+
+	for (int i = 0; i < load->brokers_count; i++)
+	{
+		if (!list_has(list, count, load->brokers[i]) &&
+			(best < 0 || load->replicas[i] < load->replicas[best]))
+			best = i;
+	}
+	memcpy(target, list, sizeof(int32) * count);
+	if (best < 0)
+		count = list_without(target, count, broker);
+	else
+	{
+		/* in its place, which may be that of the preferred leader */
+		for (int i = 0; i < count; i++)
+		{
+			if (target[i] == broker)
+				target[i] = load->brokers[best];
+		}
+		load->replicas[best]++;
+	}
+	set_target(partition, target, count);
+}
+
+/* Moves away what a broker that is not to get any more replicas has. */
+static void
+move_all_away(Image *image, int32 broker, Load *load)
+{
+	for (int p = 0; p < image->partitions_count; p++)
+	{
+		int			count;
+		const int32 *list = destination(&image->partitions[p], &count);
+
+		if (list_has(list, count, broker))
+			move_away(&image->partitions[p], broker, load);
+	}
+}
+
+static void
+delete_broker(Image *image, int i)
+{
+	memmove(&image->brokers[i], &image->brokers[i + 1],
+			sizeof(ImageBroker) * (image->brokers_count - i - 1));
+	image->brokers_count--;
+}
+
+/* What a broker has that is not there any more. */
+static void
+take_out_of_partition(ImagePartition *partition, int32 broker, Load *load)
+{
+	/* what was on its way to it goes elsewhere */
+	if (list_has(partition->target, partition->target_count, broker))
+		move_away(partition, broker, load);
+	partition->replicas_count = list_without(partition->replicas, partition->replicas_count, broker);
+	partition->isr_count = list_without(partition->isr, partition->isr_count, broker);
+	if (partition->successor == broker)
+		partition_stop_handover(partition);
+	if (partition->leader == broker)
+	{
+		partition->leader = partition->isr[0];
+		partition->leader_epoch++;
+		/* who was to hand over is not there any more */
+		partition->successor = 0;
+	}
+}
+
+static bool
+take_out_gone(Image *image, ImageBroker *broker, ImageProblem *problem)
+{
+	int32		id = broker->id;
+	Load		load;
+
+	for (int p = 0; p < image->partitions_count; p++)
+	{
+		const ImagePartition *partition = &image->partitions[p];
+
+		if (partition->isr_count == 1 && partition->isr[0] == id)
+			return image_refuse(problem, IMAGE_NOT_NOW,
+								psprintf("broker %d has the last replica in sync of some partitions", id),
+								psprintf("One of them is partition %d of topic \"%s\".", partition->number,
+										 image_topic(image, partition->topic)->name),
+								NULL);
+	}
+	delete_broker(image, broker - image->brokers);
+	load_count(&load, image);
+	for (int p = 0; p < image->partitions_count; p++)
+		take_out_of_partition(&image->partitions[p], id, &load);
+	return true;
+}
+
+bool
+image_remove_broker(Image *image, int32 id, bool gone, ImageProblem *problem)
+{
+	ImageBroker *broker = image_need_broker(image, id, problem);
+	int32		staying[IMAGE_BROKERS_MAX];
+	Load		load;
+
+	if (broker == NULL)
+		return false;
+	if (!broker->leaving && image_staying(image, staying) == 1)
+		return image_refuse(problem, IMAGE_NOT_NOW,
+							psprintf("broker %d is the last one that is not leaving", id),
+							NULL, pstrdup("Add another broker first."));
+	if (gone)
+		return take_out_gone(image, broker, problem);
+
+	/*
+	 * There is another broker to go to, so what has a single replica does not
+	 * lose it.
+	 */
+	broker->leaving = true;
+	load_count(&load, image);
+	move_all_away(image, id, &load);
+	return true;
+}
+
+bool
+image_move_partition(Image *image, int32 topic, int32 number,
+					 const int32 *replicas, int count, ImageProblem *problem)
+{
+	ImagePartition *partition = image_need_partition(image, topic, number, problem);
+
+	if (partition == NULL)
+		return false;
+	if (count < 1 || count > IMAGE_BROKERS_MAX)
+		return image_refuse(problem, IMAGE_INVALID,
+							psprintf("a partition cannot have %d replicas", count), NULL, NULL);
+	for (int i = 0; i < count; i++)
+	{
+		ImageBroker *broker = image_need_broker(image, replicas[i], problem);
+
+		if (broker == NULL)
+			return false;
+		if (list_has(replicas, i, replicas[i]))
+			return image_refuse(problem, IMAGE_INVALID,
+								psprintf("broker %d is named twice", replicas[i]),
+								pstrdup("The replicas of a partition are at different brokers."), NULL);
+		if (broker->leaving)
+			return image_refuse(problem, IMAGE_NOT_NOW,
+								psprintf("broker %d is leaving", replicas[i]), NULL, NULL);
+	}
+	set_target(partition, replicas, count);
+	return true;
+}
+
+/* --- what follows --- */
+
+static bool
+target_in_sync(const ImagePartition *partition)
+{
+	for (int i = 0; i < partition->target_count; i++)
+	{
+		if (!partition_in_sync(partition, partition->target[i]))
+			return false;
+	}
+	return true;
+}
+
+static void
+finish_move(ImagePartition *partition)
+{
+	partition->replicas_count = partition->target_count;
+	memcpy(partition->replicas, partition->target, sizeof(partition->replicas));
+	partition->target_count = 0;
+	partition_order_isr(partition);
+}
+
+static void
+advance_partition(ImagePartition *partition)
+{
+	bool		stopped = partition->handover_stopped;
+
+	partition->handover_stopped = false;
+	if (partition->target_count == 0 || !target_in_sync(partition))
+		return;
+	if (list_has(partition->target, partition->target_count, partition->leader))
+	{
+		/* one that is handing over to a broker outside has to end that first */
+		if (partition->successor == 0 ||
+			list_has(partition->target, partition->target_count, partition->successor))
+			finish_move(partition);
+	}
+	else if (partition->successor == 0 && !stopped)
+		partition->successor = partition->target[0];
+}
+
+void
+image_advance(Image *image)
+{
+	bool		used[IMAGE_BROKERS_MAX] = {false};
+
+	for (int p = 0; p < image->partitions_count; p++)
+		advance_partition(&image->partitions[p]);
+
+	for (int i = 0; i < image->brokers_count; i++)
+	{
+		for (int p = 0; p < image->partitions_count && !used[i]; p++)
+			used[i] = partition_has_replica(&image->partitions[p], image->brokers[i].id);
+	}
+	for (int i = image->brokers_count - 1; i >= 0; i--)
+	{
+		if (image->brokers[i].leaving && !used[i])
+			delete_broker(image, i);
+	}
+}

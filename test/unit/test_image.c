@@ -1,0 +1,200 @@
+/* links: base/image.c base/image_text.c base/image_changes.c base/image_moves.c base/placement.c */
+/*
+ * test_image.c
+ *		The metadata of a cluster: to text and back, garbled text, and what makes an
+ *		image invalid.
+ */
+#include "postgres_fe.h"
+
+#include "common/fe_memutils.h"
+
+#include "base/image.h"
+#include "unit.h"
+#include "unit_image.h"
+
+/* One with all there is in it. */
+static Image *
+rich_image(void)
+{
+	Image	   *image = cluster_of(4);
+	ImageTopic	odd = topic_options("a\tb\\c\nd\re \\N \x01 \xc3\xa4,\"'", 3, 2);
+	int32		move[] = {4, 2};
+	int32		id;
+
+	odd.owner = "\\N";
+	odd.retention = NULL;
+	odd.retention_bytes = PG_INT64_MAX;
+	odd.segment_messages = PG_INT64_MAX;
+	odd.max_message_bytes = PG_INT32_MAX;
+	odd.min_insync_replicas = 2;
+	odd.created_at = "";
+	CHECK(image_add_topic(image, &odd, 2, 1, &id, &problem) && id == 1);
+	add_topic(image, "plain", 5, 3);
+	CHECK(image_set_conninfo(image, 3, "host='a b\\'c'\n\tport=5432\\", &problem));
+	CHECK(image_move_partition(image, 2, 1, move, 2, &problem));
+	CHECK(image_elect_leader(image, 2, 0, 2, &problem));
+	CHECK(image_remove_broker(image, 1, false, &problem));
+	image_advance(image);
+	CHECK_STR(image_fault(image), NULL);
+	return image;
+}
+
+static void
+test_text(void)
+{
+	Image	   *image = rich_image();
+	Image	   *back;
+	char	   *text = image_format(image);
+
+	CHECK(survives(image));
+	back = image_parse(text);
+	CHECK_STR(back->topics[0].name, image->topics[0].name);
+	CHECK_STR(back->topics[0].owner, "\\N");
+	CHECK_STR(back->topics[0].retention, NULL);
+	CHECK_STR(back->topics[0].created_at, "");
+	CHECK(back->topics[0].retention_bytes == PG_INT64_MAX);
+	CHECK_STR(back->topics[1].retention, "7 days");
+	CHECK(back->topics[1].retention_bytes == -1);
+	CHECK_STR(back->brokers[2].conninfo, image->brokers[2].conninfo);
+	CHECK(back->brokers[0].leaving && !back->brokers[1].leaving);
+	CHECK(back->next_broker == 5 && back->next_topic == 3);
+	for (int p = 0; p < 5; p++)
+		CHECK_STR(show(back, 2, p), show(image, 2, p));
+
+	CHECK(survives(image_new("")));
+	CHECK(survives(image_new("\t\n\\")));
+	CHECK_STR(image_format(cluster_of(1)),
+			  "pgtopic-image\t1\ncluster\tc1\t2\t1\nbroker\t1\t0\thost=b1\nend\n");
+}
+
+static void
+test_garbled(void)
+{
+	static const char *const texts[] = {
+		"", "\n", "end\n", "pgtopic-image\t1\n", "pgtopic-image\t1\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t1\t1\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t1\t1\nend",
+		"pgtopic-image\t1\ncluster\tc\t1\t1\nend\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t1\t1\tx\nend\n",
+		"pgtopic-image\t1\ncluster\t\\N\t1\t1\nend\n",
+		"pgtopic-image\t1\ncluster\tc\\\t1\t1\nend\n",
+		"pgtopic-image\t1\ncluster\tc\\x\t1\t1\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t1\t1 \nend\n",
+		"pgtopic-image\t1\ncluster\tc\t\t1\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t99999999999999999999\t1\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t2147483648\t1\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t-1\t1\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t1\t1\nbroker\t1\t0\tx\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t2\t1\nbroker\t1\t2\tx\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t3\t1\nbroker\t2\t0\tx\nbroker\t1\t0\tx\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t3\t1\nbroker\t1\t0\tx\nbroker\t1\t0\tx\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t3\t1\npartition\t1\t0\t1\t0\t0\t1\t1\t\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t3\t1\nother\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t3\t1\n\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\nend\n",
+	};
+	Image	   *image = rich_image();
+	char	   *text = image_format(image);
+	size_t		length = strlen(text);
+	int			bad = 0;
+	int			valid = 0;
+
+	CHECK(image_parse("pgtopic-image\t1\ncluster\tc\t1\t1\nend\n") != NULL);
+	for (size_t i = 0; i < lengthof(texts); i++)
+		bad += image_parse(texts[i]) != NULL;
+	CHECK_INT(bad, 0);
+
+	for (size_t i = 0; i < length; i++)
+		bad += image_parse(pnstrdup(text, i)) != NULL;
+	CHECK_INT(bad, 0);
+
+	/* what can still be read is valid */
+	for (int i = 0; i < 50000; i++)
+	{
+		char	   *garbled = pstrdup(text);
+		Image	   *read;
+
+		for (uint32 n = 1 + random_below(3); n > 0; n--)
+		{
+			static const char some[] = "\t\n\\0123459,-Nt";
+			uint32		at = random_below(length);
+
+			garbled[at] = random_below(2) ? some[random_below(sizeof(some) - 1)] :
+				(char) (1 + random_below(255));
+		}
+		read = image_parse(garbled);
+		if (read != NULL)
+		{
+			valid++;
+			bad += image_fault(read) != NULL || !survives(read);
+		}
+		pfree(garbled);
+	}
+	CHECK_INT(bad, 0);
+	CHECK(valid > 0);
+}
+
+/* Whether a fault is found in an image in which one thing has been changed. */
+#define FAULTY(change) \
+	do { \
+		Image	   *image = image_parse(text); \
+		ImagePartition *p = &image->partitions[0]; \
+		ImageTopic *t = &image->topics[0]; \
+		change; \
+		(void) p; (void) t; \
+		unit_check(image_fault(image) != NULL, #change, __FILE__, __LINE__); \
+	} while (0)
+
+static void
+test_fault(void)
+{
+	Image	   *good = cluster_of(4);
+	char	   *text;
+
+	add_topic(good, "a", 2, 3);
+	add_topic(good, "b", 1, 1);
+	text = image_format(good);
+	CHECK(image_parse(text) != NULL);
+	CHECK_STR(show(good, 1, 0), "1.0>0 123 123 ");
+
+	FAULTY(image->brokers[1].id = 1);
+	FAULTY(image->brokers[0].id = 0);
+	FAULTY(image->next_broker = 4);
+	FAULTY(image->next_topic = 2);
+	FAULTY(image->brokers_count = 3; p->replicas[0] = 4);
+	FAULTY(image->brokers[0].conninfo = NULL);
+	FAULTY(image->topics_count = 1);
+	FAULTY(image->partitions_count--);
+	FAULTY(t->partitions = 1);
+	FAULTY(t->partitions = PG_INT32_MAX);
+	FAULTY(t->name = "b");
+	FAULTY(t->name = "");
+	FAULTY(t->owner = NULL);
+	FAULTY(t->replication_factor = 0);
+	FAULTY(t->min_insync_replicas = 4);
+	FAULTY(p->number = 1);
+	FAULTY(p->topic = 2);
+	FAULTY(p->replicas_count = 0);
+	FAULTY(p->replicas_count = 33);
+	FAULTY(p->isr_count = 0);
+	FAULTY(p->replicas[2] = 1);
+	FAULTY(p->replicas[2] = 5);
+	FAULTY(p->isr[2] = 1);
+	FAULTY(p->isr[2] = 4);
+	FAULTY(p->leader = 4);
+	FAULTY(p->leader = 0);
+	FAULTY(p->leader_epoch = -1);
+	FAULTY(p->successor = 1);
+	FAULTY(p->successor = 4);
+	FAULTY(p->isr_count = 2; p->successor = 3);
+	FAULTY(p->target_count = 1; p->target[0] = 4);
+	FAULTY(p->target_count = 2; p->target[0] = p->target[1] = 1);
+}
+
+int
+main(void)
+{
+	test_text();
+	test_garbled();
+	test_fault();
+	return unit_done();
+}

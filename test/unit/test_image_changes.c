@@ -1,0 +1,483 @@
+/* links: base/image.c base/image_text.c base/image_changes.c base/image_moves.c base/placement.c */
+/*
+ * test_image_changes.c
+ *		The metadata of a cluster: each change and why it is refused, and random
+ *		sequences of changes.
+ */
+#include "postgres_fe.h"
+
+#include "common/fe_memutils.h"
+
+#include "base/image.h"
+#include "unit.h"
+#include "unit_image.h"
+
+static bool changed;
+
+static bool
+refused(bool result, ImageProblemKind kind, const char *message)
+{
+	return !result && problem.kind == kind && CHECK_STR(problem.message, message);
+}
+
+static void
+test_topics(void)
+{
+	Image	   *image = cluster_of(3);
+	ImageTopic	topic = topic_options("t", 2, 3);
+	int32		id;
+
+	CHECK_INT(add_topic(image, "first", 3, 2), 1);
+	CHECK_INT(add_topic(image, "t", 2, 3), 2);
+	CHECK_STR(show(image, 1, 1), "2.0>0 23 23 ");
+	CHECK(image_topic(image, 2) == &image->topics[1] && image_topic(image, 3) == NULL);
+	CHECK(image_topic_by_name(image, "t")->id == 2 && image_topic_by_name(image, "T") == NULL);
+	CHECK(image_partition(image, 1, 3) == NULL && image_partition(image, 2, 1)->number == 1);
+	CHECK(partition_has_replica(image_partition(image, 1, 0), 2));
+	CHECK(!partition_in_sync(image_partition(image, 1, 0), 3));
+
+	CHECK(refused(image_add_topic(image, &topic, 0, 0, &id, &problem), IMAGE_DUPLICATE_TOPIC,
+				  "topic \"t\" already exists"));
+	topic.name = "u";
+	topic.replication_factor = 4;
+	CHECK(refused(image_add_topic(image, &topic, 0, 0, &id, &problem), IMAGE_INVALID,
+				  "replication factor 4 is not possible with 3 brokers"));
+	topic.replication_factor = 0;
+	CHECK(refused(image_add_topic(image, &topic, 0, 0, &id, &problem), IMAGE_INVALID,
+				  "replication factor 0 is not possible with 3 brokers"));
+	topic.replication_factor = 2;
+	topic.min_insync_replicas = 3;
+	CHECK(refused(image_add_topic(image, &topic, 0, 0, &id, &problem), IMAGE_INVALID,
+				  "min_insync_replicas must be between 1 and 2, not 3"));
+	topic.min_insync_replicas = 0;
+	topic.partitions = 0;
+	CHECK(refused(image_add_topic(image, &topic, 0, 0, &id, &problem), IMAGE_INVALID,
+				  "a topic cannot have 0 partitions"));
+	CHECK(image->topics_count == 2 && image->next_topic == 3);
+
+	/* half of the replicas, rounded up, unless told otherwise */
+	for (int factor = 1; factor <= 5; factor++)
+	{
+		topic.replication_factor = factor;
+		CHECK_INT(topic_min_insync(&topic), (factor + 1) / 2);
+	}
+	topic.min_insync_replicas = 5;
+	CHECK_INT(topic_min_insync(&topic), 5);
+
+	/* alter: what is no option stays */
+	topic = topic_options("other", 9, 1);
+	topic.id = 2;
+	topic.owner = "bob";
+	topic.retention = NULL;
+	topic.retention_bytes = 5;
+	topic.min_insync_replicas = 3;
+	topic.value_format = "json";
+	CHECK(image_alter_topic(image, &topic, &problem));
+	CHECK_STR(image->topics[1].name, "t");
+	CHECK_STR(image->topics[1].owner, "bob");
+	CHECK_STR(image->topics[1].retention, NULL);
+	CHECK_STR(image->topics[1].value_format, "text");
+	CHECK(image->topics[1].partitions == 2 && image->topics[1].replication_factor == 3 &&
+		  image->topics[1].min_insync_replicas == 3 && image->topics[1].retention_bytes == 5);
+	topic.min_insync_replicas = 4;
+	CHECK(refused(image_alter_topic(image, &topic, &problem), IMAGE_INVALID,
+				  "min_insync_replicas must be between 1 and 3, not 4"));
+	topic.id = 7;
+	CHECK(refused(image_alter_topic(image, &topic, &problem), IMAGE_NO_SUCH_TOPIC,
+				  "topic with id 7 does not exist"));
+
+	/* more partitions, in the middle of the others */
+	CHECK(image_add_partitions(image, 1, 5, 0, 0, &problem));
+	CHECK(image->partitions_count == 7 && image->topics[0].partitions == 5);
+	CHECK_STR(show(image, 1, 4), "2.0>0 21 21 ");
+	CHECK_STR(image_fault(image), NULL);
+	CHECK(refused(image_add_partitions(image, 1, 5, 0, 0, &problem), IMAGE_INVALID,
+				  "topic \"first\" has 5 partitions already"));
+	CHECK(image_remove_broker(image, 3, false, &problem));
+	CHECK(refused(image_add_partitions(image, 2, 3, 0, 0, &problem), IMAGE_NOT_NOW,
+				  "replication factor 3 is not possible with 2 brokers"));
+
+	/* in the middle of a move */
+	CHECK(image_drop_topic(image, 1, &problem));
+	CHECK(image->topics_count == 1 && image->partitions_count == 2 && image->partitions[0].topic == 2);
+	CHECK_STR(image_fault(image), NULL);
+	CHECK(refused(image_drop_topic(image, 1, &problem), IMAGE_NO_SUCH_TOPIC,
+				  "topic with id 1 does not exist"));
+	CHECK_INT(add_topic(image, "first", 1, 1), 3);
+}
+
+static bool
+set_isr(Image *image, int32 leader, int32 epoch, int32 broker, bool in_sync)
+{
+	bool		done = image_change_isr(image, 1, 0, leader, epoch, broker, in_sync, &changed, &problem);
+
+	image_advance(image);
+	return done;
+}
+
+static bool
+hand_over(Image *image, int32 leader, int32 epoch, bool done)
+{
+	bool		result = image_hand_over(image, 1, 0, leader, epoch, done, &changed, &problem);
+
+	image_advance(image);
+	return result;
+}
+
+static void
+test_leaders(void)
+{
+	Image	   *image = cluster_of(4);
+
+	add_topic(image, "t", 1, 3);
+	CHECK(set_isr(image, 1, 0, 2, false) && changed);
+	CHECK(set_isr(image, 1, 0, 2, false) && !changed);
+	CHECK_STR(show(image, 1, 0), "1.0>0 123 13 ");
+	CHECK(set_isr(image, 1, 1, 3, false) && !changed);
+	CHECK(set_isr(image, 2, 0, 3, false) && !changed);
+	CHECK(set_isr(image, 1, 0, 2, true) && changed);
+	CHECK_STR(show(image, 1, 0), "1.0>0 123 123 ");
+	CHECK(refused(set_isr(image, 1, 0, 1, false), IMAGE_INVALID,
+				  "the leader of partition 0 of topic \"t\" is always in sync"));
+	CHECK(refused(set_isr(image, 1, 0, 4, true), IMAGE_NOT_NOW,
+				  "broker 4 has no replica of partition 0 of topic \"t\""));
+	CHECK(set_isr(image, 1, 0, 4, false) && !changed);
+	CHECK(refused(image_change_isr(image, 1, 1, 1, 0, 2, true, &changed, &problem),
+				  IMAGE_NO_SUCH_PARTITION, "partition 1 of topic \"t\" does not exist"));
+
+	/* handovers */
+	CHECK(image_elect_leader(image, 1, 0, 0, &problem) && image->partitions[0].successor == 0);
+	CHECK(hand_over(image, 1, 0, true) && !changed);
+	CHECK(image_elect_leader(image, 1, 0, 2, &problem));
+	CHECK(image_elect_leader(image, 1, 0, 2, &problem));
+	CHECK_STR(show(image, 1, 0), "1.0>2 123 123 ");
+	CHECK(refused(image_elect_leader(image, 1, 0, 3, &problem), IMAGE_NOT_NOW,
+				  "the leader of partition 0 of topic \"t\" is handing over to broker 2"));
+	CHECK(refused(image_elect_leader(image, 1, 0, 4, &problem), IMAGE_INVALID,
+				  "broker 4 has no replica of partition 0 of topic \"t\""));
+	CHECK(hand_over(image, 1, 1, true) && !changed && hand_over(image, 2, 0, true) && !changed);
+	CHECK(hand_over(image, 1, 0, false) && changed);
+	CHECK_STR(show(image, 1, 0), "1.0>0 123 123 ");
+	CHECK(image_elect_leader(image, 1, 0, 2, &problem));
+	CHECK(hand_over(image, 1, 0, true) && changed);
+	CHECK_STR(show(image, 1, 0), "2.1>0 123 123 ");
+	CHECK(hand_over(image, 1, 0, true) && !changed);
+	/* the preferred one, which falls behind */
+	CHECK(image_elect_leader(image, 1, 0, 0, &problem));
+	CHECK_STR(show(image, 1, 0), "2.1>1 123 123 ");
+	CHECK(set_isr(image, 2, 1, 1, false) && changed);
+	CHECK_STR(show(image, 1, 0), "2.1>0 123 23 ");
+	CHECK(refused(image_elect_leader(image, 1, 0, 0, &problem), IMAGE_NOT_NOW,
+				  "the replica of partition 0 of topic \"t\" at broker 1 is not in sync"));
+}
+
+static void
+test_moves(void)
+{
+	Image	   *image = cluster_of(5);
+	int32		there[] = {4, 5};
+	int32		twice[] = {4, 4};
+	int32		unknown[] = {4, 6};
+	int32		back[] = {1, 2};
+
+	add_topic(image, "t", 1, 2);
+	CHECK(refused(image_move_partition(image, 1, 0, twice, 2, &problem), IMAGE_INVALID,
+				  "broker 4 is named twice"));
+	CHECK(refused(image_move_partition(image, 1, 0, unknown, 2, &problem), IMAGE_NO_SUCH_BROKER,
+				  "broker 6 does not exist"));
+	CHECK(refused(image_move_partition(image, 1, 0, there, 0, &problem), IMAGE_INVALID,
+				  "a partition cannot have 0 replicas"));
+	CHECK(refused(image_move_partition(image, 1, 0, there, 33, &problem), IMAGE_INVALID,
+				  "a partition cannot have 33 replicas"));
+
+	CHECK(image_move_partition(image, 1, 0, there, 2, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "1.0>0 1245 12 45");
+	CHECK(set_isr(image, 1, 0, 5, true));
+	CHECK_STR(show(image, 1, 0), "1.0>0 1245 125 45");
+	CHECK(set_isr(image, 1, 0, 4, true));
+	CHECK_STR(show(image, 1, 0), "1.0>4 1245 1245 45");
+	/* it cannot stop: it is asked again with the next change, whatever that is */
+	CHECK(hand_over(image, 1, 0, false) && changed);
+	CHECK_STR(show(image, 1, 0), "1.0>0 1245 1245 45");
+	CHECK(image_set_conninfo(image, 1, "x", &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "1.0>4 1245 1245 45");
+	CHECK(hand_over(image, 1, 0, true));
+	CHECK_STR(show(image, 1, 0), "4.1>0 45 45 ");
+
+	/* a move that is called off */
+	CHECK(image_move_partition(image, 1, 0, back, 2, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "4.1>0 4512 45 12");
+	CHECK(image_move_partition(image, 1, 0, there, 2, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "4.1>0 45 45 ");
+
+	/* another order, and fewer; a handover to one outside ends first */
+	there[0] = 5;
+	there[1] = 4;
+	CHECK(image_move_partition(image, 1, 0, there, 2, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "4.1>0 54 54 ");
+	CHECK(image_elect_leader(image, 1, 0, 5, &problem));
+	CHECK(image_move_partition(image, 1, 0, there + 1, 1, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "4.1>5 54 54 4");
+	CHECK(hand_over(image, 4, 1, true));
+	CHECK_STR(show(image, 1, 0), "5.2>4 54 54 4");
+	CHECK(hand_over(image, 5, 2, true));
+	CHECK_STR(show(image, 1, 0), "4.3>0 4 4 ");
+}
+
+static void
+test_leave(void)
+{
+	Image	   *image = cluster_of(4);
+	int32		back[] = {1, 2};
+
+	/* "t" leads at 1; "load" puts more on 3 than on 4 */
+	add_topic(image, "t", 1, 2);
+	add_topic(image, "load", 3, 1);
+	CHECK(image_remove_broker(image, 1, false, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "1.0>0 124 12 42");
+	/* the next replica goes elsewhere: 3 and 4 have one each now */
+	CHECK_STR(show(image, 2, 0), "1.0>0 13 1 3");
+	CHECK(image_broker(image, 1)->leaving);
+	CHECK(refused(image_move_partition(image, 1, 0, back, 2, &problem), IMAGE_NOT_NOW,
+				  "broker 1 is leaving"));
+	/* once more is nothing */
+	CHECK(image_remove_broker(image, 1, false, &problem));
+	CHECK_STR(show(image, 1, 0), "1.0>0 124 12 42");
+
+	CHECK(set_isr(image, 1, 0, 4, true));
+	CHECK_STR(show(image, 1, 0), "1.0>4 124 124 42");
+	CHECK(hand_over(image, 1, 0, true));
+	CHECK_STR(show(image, 1, 0), "4.1>0 42 42 ");
+	CHECK(image_broker(image, 1) != NULL);
+	CHECK(image_drop_topic(image, 2, &problem));
+	image_advance(image);
+	CHECK(image_broker(image, 1) == NULL && image->brokers_count == 3);
+	CHECK(refused(image_remove_broker(image, 1, false, &problem), IMAGE_NO_SUCH_BROKER,
+				  "broker 1 does not exist"));
+
+	/* the target of a move leaves too; nobody is left but who is there */
+	CHECK(image_remove_broker(image, 4, false, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "4.1>0 423 42 32");
+	CHECK(image_remove_broker(image, 3, false, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "4.1>2 423 42 2");
+	CHECK(refused(image_remove_broker(image, 2, false, &problem), IMAGE_NOT_NOW,
+				  "broker 2 is the last one that is not leaving"));
+	CHECK(refused(image_remove_broker(image, 2, true, &problem), IMAGE_NOT_NOW,
+				  "broker 2 is the last one that is not leaving"));
+	CHECK(hand_over(image, 4, 1, true));
+	CHECK_STR(show(image, 1, 0), "2.2>0 2 2 ");
+	CHECK_INT(image->brokers_count, 1);
+	CHECK_STR(image_fault(image), NULL);
+
+	/* two brokers */
+	image = cluster_of(2);
+	add_topic(image, "t", 1, 2);
+	CHECK(image_remove_broker(image, 1, false, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "1.0>2 12 12 2");
+	CHECK(hand_over(image, 1, 0, true));
+	CHECK_STR(show(image, 1, 0), "2.1>0 2 2 ");
+	CHECK_INT(image->brokers_count, 1);
+}
+
+static void
+test_gone(void)
+{
+	Image	   *image = cluster_of(4);
+	int32		there[] = {3, 4};
+
+	add_topic(image, "t", 1, 3);
+	CHECK(set_isr(image, 1, 0, 2, false));
+	CHECK(image_elect_leader(image, 1, 0, 3, &problem));
+	CHECK(image_remove_broker(image, 1, true, &problem));
+	CHECK_STR(show(image, 1, 0), "3.1>0 23 3 ");
+	CHECK(image_broker(image, 1) == NULL);
+	CHECK(refused(image_remove_broker(image, 3, true, &problem), IMAGE_NOT_NOW,
+				  "broker 3 has the last replica in sync of some partitions"));
+	CHECK_STR(problem.detail, "One of them is partition 0 of topic \"t\".");
+	CHECK_STR(image_fault(image), NULL);
+
+	/* the successor, which is also where it is to move: not the next one at once */
+	image = cluster_of(5);
+	add_topic(image, "t", 1, 2);
+	CHECK(image_move_partition(image, 1, 0, there, 2, &problem));
+	image_advance(image);
+	CHECK(set_isr(image, 1, 0, 3, true) && set_isr(image, 1, 0, 4, true));
+	CHECK_STR(show(image, 1, 0), "1.0>3 1234 1234 34");
+	CHECK(image_remove_broker(image, 1, false, &problem));
+	CHECK(image_remove_broker(image, 2, false, &problem));
+	CHECK(image_remove_broker(image, 3, true, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "1.0>0 1245 124 54");
+	CHECK(set_isr(image, 1, 0, 5, true));
+	CHECK_STR(show(image, 1, 0), "1.0>5 1245 1245 54");
+	/* and the leader */
+	CHECK(image_remove_broker(image, 1, true, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "2.1>5 245 245 54");
+	CHECK_STR(image_fault(image), NULL);
+}
+
+/* --- random sequences --- */
+
+/* A change that may or may not be possible. */
+static bool
+random_change(Image *image)
+{
+	const ImagePartition *p = NULL;
+	int32		topic = 1 + random_below(image->next_topic + 1);
+	int32		number = random_below(4);
+	int32		broker = 1 + random_below(image->next_broker + 1);
+	int32		id;
+	int32		list[IMAGE_BROKERS_MAX + 1];
+	ImageTopic	options;
+
+	if (image->partitions_count > 0 && random_below(10) > 0)
+	{
+		p = &image->partitions[random_below(image->partitions_count)];
+		topic = p->topic;
+		number = p->number;
+	}
+	if (random_below(4) > 0)
+		broker = image->brokers[random_below(image->brokers_count)].id;
+	switch (random_below(18))
+	{
+		case 0:
+			return image->brokers_count < 9 && image_add_broker(image, "x", &id, &problem);
+		case 1:
+			return image_set_conninfo(image, broker, "y", &problem);
+		case 2:
+			return image_remove_broker(image, broker, random_below(2) == 0, &problem);
+		case 3:
+			options = topic_options(psprintf("t%d", random_below(9)), 1 + random_below(6),
+									random_below(5));
+			return image_add_topic(image, &options, random_below(99), random_below(99), &id, &problem);
+		case 4:
+			return image_add_partitions(image, topic, random_below(9), 3, 4, &problem);
+		case 5:
+			return random_below(4) == 0 && image_drop_topic(image, topic, &problem);
+		case 6:
+		case 7:
+			for (int i = 0; i < 3; i++)
+				list[i] = 1 + random_below(image->next_broker);
+			return image_move_partition(image, topic, number, list, random_below(4), &problem);
+		case 8:
+		case 9:
+			return image_elect_leader(image, topic, number, random_below(2) ? broker : 0, &problem);
+		case 10:
+		case 11:
+		case 12:
+			return image_hand_over(image, topic, number, p ? p->leader : 1, p ? p->leader_epoch : 0,
+								   random_below(4) > 0, &changed, &problem);
+		default:
+			return image_change_isr(image, topic, number, p ? p->leader : 1, p ? p->leader_epoch : 0,
+									broker, random_below(4) > 0, &changed, &problem);
+	}
+}
+
+/* Whether epochs are right after a change. */
+static bool
+epochs_grow(const Image *before, const Image *after)
+{
+	for (int i = 0; i < before->partitions_count; i++)
+	{
+		const ImagePartition *old = &before->partitions[i];
+		const ImagePartition *new = image_partition(after, old->topic, old->number);
+
+		if (new != NULL && new->leader_epoch != old->leader_epoch + (new->leader != old->leader))
+			return false;
+	}
+	return true;
+}
+
+/* Leaders do what they are asked, followers catch up; whether all moves end. */
+static bool
+moves_end(Image *image)
+{
+	for (int round = 0; round < 100; round++)
+	{
+		bool		under_way = false;
+
+		for (int i = 0; i < image->partitions_count; i++)
+		{
+			ImagePartition *p = &image->partitions[i];
+
+			under_way |= p->target_count > 0 || p->successor != 0;
+			image_hand_over(image, p->topic, p->number, p->leader, p->leader_epoch, true,
+							&changed, &problem);
+			for (int r = 0; r < p->replicas_count; r++)
+				image_change_isr(image, p->topic, p->number, p->leader, p->leader_epoch,
+								 p->replicas[r], true, &changed, &problem);
+		}
+		image_advance(image);
+		if (!under_way)
+		{
+			for (int i = 0; i < image->brokers_count; i++)
+				under_way |= image->brokers[i].leaving;
+			return !under_way;
+		}
+	}
+	return false;
+}
+
+static void
+test_random(void)
+{
+	int			invalid = 0;
+	int			lost = 0;
+	int			epochs = 0;
+	int			refusals_that_change = 0;
+	int			stuck = 0;
+	int			done = 0;
+
+	for (int sequence = 0; sequence < 200; sequence++)
+	{
+		Image	   *image = image_new("random");
+		int32		id;
+
+		image_add_broker(image, "first", &id, &problem);
+		for (int i = 0; i < 200; i++)
+		{
+			char	   *before = image_format(image);
+			bool		possible = random_change(image);
+			char	   *after = image_format(image);
+
+			done += possible;
+			refusals_that_change += !possible && strcmp(before, after) != 0;
+			invalid += image_fault(image) != NULL;
+			image_advance(image);
+			invalid += image_fault(image) != NULL;
+			lost += !survives(image);
+			epochs += !epochs_grow(image_parse(before), image);
+		}
+		stuck += !moves_end(image);
+		invalid += image_fault(image) != NULL;
+	}
+	CHECK_INT(invalid, 0);
+	CHECK_INT(lost, 0);
+	CHECK_INT(epochs, 0);
+	CHECK_INT(refusals_that_change, 0);
+	CHECK_INT(stuck, 0);
+	CHECK(done > 10000);
+}
+
+int
+main(void)
+{
+	test_topics();
+	test_leaders();
+	test_moves();
+	test_leave();
+	test_gone();
+	test_random();
+	return unit_done();
+}
