@@ -20,6 +20,7 @@
 
 #include "base/settings.h"
 #include "shmem/databases.h"
+#include "shmem/followers.h"
 #include "shmem/slots.h"
 #include "worker/workers.h"
 
@@ -35,7 +36,8 @@ shmem_request(void)
 {
 	if (previous_request_hook)
 		previous_request_hook();
-	RequestAddinShmemSpace(add_size(slots_shmem_size(), databases_shmem_size()));
+	RequestAddinShmemSpace(add_size(slots_shmem_size(),
+									add_size(followers_shmem_size(), databases_shmem_size())));
 }
 
 static void
@@ -45,6 +47,7 @@ shmem_startup(void)
 		previous_startup_hook();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	slots_shmem_init();
+	followers_shmem_init();
 	databases_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }

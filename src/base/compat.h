@@ -74,6 +74,23 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 #define compat_local_xid()			(MyProc->vxid.lxid)
 #endif
 
+/* 17: the number of a backend's PGPROC has a variable of its own */
+#if PG_VERSION_NUM < 170000
+#define compat_proc_number()		(MyProc->pgprocno)
+#else
+#define compat_proc_number()		(MyProcNumber)
+#endif
+
+/* 16: a replication slot tells why it was invalidated */
+#if PG_VERSION_NUM < 160000
+#define compat_slot_is_invalidated(persistent) \
+	(XLogRecPtrIsInvalid((persistent)->restart_lsn) && \
+	 !XLogRecPtrIsInvalid((persistent)->invalidated_at))
+#else
+#define compat_slot_is_invalidated(persistent) \
+	((persistent)->invalidated != RS_INVAL_NONE)
+#endif
+
 /* 18: functions that do not return say so in front */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn					__attribute__((noreturn))
