@@ -21,6 +21,7 @@
 #include "base/settings.h"
 #include "shmem/cluster_state.h"
 #include "shmem/databases.h"
+#include "shmem/followers.h"
 #include "shmem/slots.h"
 #include "worker/workers.h"
 
@@ -36,8 +37,10 @@ shmem_request(void)
 {
 	if (previous_request_hook)
 		previous_request_hook();
-	RequestAddinShmemSpace(add_size(cluster_state_shmem_size(),
-									add_size(slots_shmem_size(), databases_shmem_size())));
+	RequestAddinShmemSpace(slots_shmem_size());
+	RequestAddinShmemSpace(followers_shmem_size());
+	RequestAddinShmemSpace(databases_shmem_size());
+	RequestAddinShmemSpace(cluster_state_shmem_size());
 }
 
 static void
@@ -47,6 +50,7 @@ shmem_startup(void)
 		previous_startup_hook();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	slots_shmem_init();
+	followers_shmem_init();
 	databases_shmem_init();
 	cluster_state_shmem_init();
 	LWLockRelease(AddinShmemInitLock);

@@ -16,6 +16,7 @@
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
 #include "executor/executor.h"
+#include "replication/message.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/wait_event.h"
@@ -79,6 +80,30 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 #define compat_create_wait_event_set(context, n)	CreateWaitEventSet(context, n)
 #else
 #define compat_create_wait_event_set(context, n)	CreateWaitEventSet(NULL, n)
+#endif
+
+/* 17: the number of a backend's PGPROC has a variable of its own */
+#if PG_VERSION_NUM < 170000
+#define compat_proc_number()		(MyProc->pgprocno)
+#else
+#define compat_proc_number()		(MyProcNumber)
+#endif
+
+/* 16: a replication slot tells why it was invalidated */
+#if PG_VERSION_NUM < 160000
+#define compat_slot_is_invalidated(persistent) \
+	(XLogRecPtrIsInvalid((persistent)->restart_lsn) && \
+	 !XLogRecPtrIsInvalid((persistent)->invalidated_at))
+#else
+#define compat_slot_is_invalidated(persistent) \
+	((persistent)->invalidated != RS_INVAL_NONE)
+#endif
+
+/* 17: logical messages can be flushed at once */
+#if PG_VERSION_NUM < 170000
+#define compat_log_logical_message(prefix)	LogLogicalMessage(prefix, "", 0, false)
+#else
+#define compat_log_logical_message(prefix)	LogLogicalMessage(prefix, "", 0, false, false)
 #endif
 
 /* 18: functions that do not return say so in front */

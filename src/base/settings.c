@@ -13,6 +13,13 @@
 
 #include "base/settings.h"
 
+static const struct config_enum_entry acks_options[] = {
+	{"all", ACKS_ALL, false},
+	{"leader", ACKS_LEADER, false},
+	{NULL, 0, false}
+};
+
+int			pgtopic_acks = ACKS_ALL;
 int			pgtopic_max_partitions;
 int			pgtopic_max_open_appends;
 int			pgtopic_max_databases;
@@ -38,7 +45,8 @@ settings_define(void)
 
 	DefineCustomIntVariable("pgtopic.max_open_appends",
 							"Sets how many partitions all open transactions together can have written to.",
-							"A transaction counts once for each partition that it has produced to.",
+							"A transaction counts once for each partition that it has produced to, "
+							"and does so after its commit until the in-sync replicas have confirmed it.",
 							&pgtopic_max_open_appends,
 							16384, 8, 10000000,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
@@ -71,6 +79,14 @@ settings_define(void)
 							&pgtopic_segment_wait_timeout,
 							30 * 1000, 0, INT_MAX,
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomEnumVariable("pgtopic.acks",
+							 "Sets which replicas have to have what a transaction has produced or consumed before its commit returns.",
+							 "With \"all\", all in-sync replicas of the partitions, where there are others than "
+							 "the leader. With \"leader\", the leader alone.",
+							 &pgtopic_acks,
+							 ACKS_ALL, acks_options,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("pgtopic.broker_session_timeout",
 							"Sets how long a broker may be silent before the others count it as gone.",

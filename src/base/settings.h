@@ -10,6 +10,14 @@
 
 #include "postgres.h"
 
+/* What a commit that has produced waits for. */
+typedef enum AcksSetting
+{
+	ACKS_LEADER,				/* nothing more */
+	ACKS_ALL					/* all in-sync replicas */
+} AcksSetting;
+
+extern int	pgtopic_acks;
 extern int	pgtopic_max_partitions; /* partition slots in shared memory */
 extern int	pgtopic_max_open_appends;	/* (transaction, partition) pairs */
 extern int	pgtopic_max_databases;	/* databases with the extension */

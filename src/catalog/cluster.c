@@ -15,7 +15,7 @@
 
 static bool self_valid = false;
 static int32 self = 0;
-static char cluster_id[CLUSTER_ID_LENGTH + 1];
+static char id[CLUSTER_ID_LENGTH + 1];
 static uint64 invalidations = 0;
 static Oid	cluster_relation = InvalidOid;
 
@@ -28,8 +28,9 @@ relcache_callback(Datum arg, Oid relid)
 	self_valid = false;
 }
 
-int32
-cluster_self(void)
+/* Reads the row of pgtopic.cluster if what is known of it is old. */
+static void
+refresh(void)
 {
 	static bool registered = false;
 	uint64		before;
@@ -41,15 +42,39 @@ cluster_self(void)
 		registered = true;
 	}
 	if (self_valid)
-		return self;
+		return;
 
 	/* what changes from here on is not in what we read: look again next time */
 	before = invalidations;
 	cluster_relation = extension_relation("cluster");
-	self = cluster_row_read(&row) ? row.self : 0;
-	strlcpy(cluster_id, self ? row.cluster_id : "", sizeof(cluster_id));
+	self = 0;
+	id[0] = '\0';
+	if (cluster_row_read(&row))
+	{
+		self = row.self;
+		strlcpy(id, row.cluster_id, sizeof(id));
+	}
 	self_valid = invalidations == before;
+}
+
+int32
+cluster_self(void)
+{
+	refresh();
 	return self;
+}
+
+const char *
+cluster_id(void)
+{
+	refresh();
+	return id;
+}
+
+void
+follower_slot_name(const char *cluster, int32 leader, int32 follower, char *buffer)
+{
+	snprintf(buffer, NAMEDATALEN, "pgtopic_%s_%d_%d", cluster, leader, follower);
 }
 
 bool
@@ -68,13 +93,6 @@ broker_conninfo(int32 broker)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("broker %d does not exist", broker)));
 	return conninfo;
-}
-
-void
-follower_slot_name(int32 leader, int32 follower, char *buffer)
-{
-	(void) cluster_self();
-	snprintf(buffer, NAMEDATALEN, "pgtopic_%s_%d_%d", cluster_id, leader, follower);
 }
 
 void

@@ -176,6 +176,60 @@ partition_row_by_number(int32 topic, int32 partition, PartitionRow *row)
 	return found;
 }
 
+/* Columns of pgtopic.follower, in the order of the extension's script. */
+enum FollowerColumn
+{
+	FOLLOWER_TOPIC_ID = 1,
+	FOLLOWER_PARTITION,
+	FOLLOWER_FOLLOWER,
+	FOLLOWER_STATE
+};
+
+static FollowerPhase
+phase_from_text(const char *state)
+{
+	if (strcmp(state, "ready") == 0)
+		return FOLLOWER_READY;
+	if (strcmp(state, "joining") == 0)
+		return FOLLOWER_JOINING;
+	return FOLLOWER_COPYING;
+}
+
+int
+follower_row_states(int32 topic, int32 partition, FollowerRow rows[BROKERS_MAX])
+{
+	Oid			relid = extension_relation("follower");
+	Relation	relation;
+	SysScanDesc scan;
+	ScanKeyData keys[2];
+	HeapTuple	tuple;
+	int			count = 0;
+
+	if (!OidIsValid(relid))
+		return 0;
+	relation = table_open(relid, AccessShareLock);
+	ScanKeyInit(&keys[0], FOLLOWER_TOPIC_ID, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(topic));
+	ScanKeyInit(&keys[1], FOLLOWER_PARTITION, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(partition));
+	scan = systable_beginscan(relation, extension_relation("follower_pkey"), true,
+							  NULL, 2, keys);
+	while (count < BROKERS_MAX && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		TupleDesc	desc = RelationGetDescr(relation);
+		bool		isnull;
+		char	   *state = TextDatumGetCString(heap_getattr(tuple, FOLLOWER_STATE, desc, &isnull));
+
+		rows[count].follower = DatumGetInt32(heap_getattr(tuple, FOLLOWER_FOLLOWER, desc, &isnull));
+		rows[count].phase = phase_from_text(state);
+		count++;
+		pfree(state);
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return count;
+}
+
 /* Columns of pgtopic.cluster, in the order of the extension's script. */
 enum ClusterColumn
 {

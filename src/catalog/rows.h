@@ -60,6 +60,21 @@ typedef struct ClusterRow
 	int64		applied_version;
 } ClusterRow;
 
+/* Whether this broker publishes a partition to a follower: pgtopic.follower. */
+typedef enum FollowerPhase
+{
+	FOLLOWER_COPYING,			/* not there yet: any other state */
+	FOLLOWER_READY,				/* its copy streams */
+	FOLLOWER_JOINING			/* the same, and it may be made an in-sync replica
+								 * any moment: commits wait for it already */
+} FollowerPhase;
+
+typedef struct FollowerRow
+{
+	int32		follower;
+	FollowerPhase phase;
+} FollowerRow;
+
 /* All return false if there is no such row. */
 extern bool topic_row_by_id(int32 id, TopicRow *row);
 extern bool topic_row_by_name(const char *name, TopicRow *row);
@@ -67,6 +82,9 @@ extern bool partition_row_by_number(int32 topic, int32 partition, PartitionRow *
 
 /* false if this database is not in a cluster. */
 extern bool cluster_row_read(ClusterRow *row);
+
+/* The followers of a partition; returns how many. */
+extern int	follower_row_states(int32 topic, int32 partition, FollowerRow rows[BROKERS_MAX]);
 
 /* How to connect to a broker, in the caller's memory; NULL if there is none. */
 extern char *broker_row_conninfo(int32 broker);

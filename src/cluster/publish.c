@@ -59,7 +59,7 @@ slot_name(int32 follower)
 {
 	char	   *name = palloc(NAMEDATALEN);
 
-	follower_slot_name(cluster_self(), follower, name);
+	follower_slot_name(cluster_id(), cluster_self(), follower, name);
 	return name;
 }
 
@@ -150,11 +150,22 @@ drop_partition(int32 follower, int32 topic, int32 partition)
 	drop_table(publication_name(follower, true), psprintf("t%d_p%d_offsets", topic, partition));
 }
 
-/*
- * The follower's row goes, and with it what the slot in shared memory believes of its
- * confirmations, before the tables leave the publication.  The lock keeps
- * everybody else from filling a slot from the row that is about to go.
- */
+void
+publish_forget(int32 follower, int32 topic, int32 number)
+{
+	ExtensionOwner saved;
+
+	if (topic != 0)
+		partition_lock_replicas(topic, number);
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_DELETE,
+					  "DELETE FROM pgtopic.follower WHERE follower = %d AND (%d = 0 OR topic_id = %d AND partition = %d)",
+					  follower, topic, topic, number);
+	SPI_finish();
+	extension_owner_end(&saved);
+}
+
 void
 publish_remove(int32 follower, int32 topic, int32 number, int32 leader_epoch)
 {
@@ -163,10 +174,6 @@ publish_remove(int32 follower, int32 topic, int32 number, int32 leader_epoch)
 	partition_lock_replicas(topic, number);
 	extension_owner_begin(&saved);
 	SPI_connect();
-	(void) led_partition(follower, topic, number, leader_epoch);
-	extension_execute(SPI_OK_DELETE,
-					  "DELETE FROM pgtopic.follower WHERE topic_id = %d AND partition = %d AND follower = %d",
-					  topic, number, follower);
 	partition_update_slot(led_partition(follower, topic, number, leader_epoch));
 	drop_partition(follower, topic, number);
 	SPI_finish();
@@ -186,21 +193,16 @@ publish_set_state(int32 follower, int32 topic, int32 number, const char *state)
 
 void
 publish_add(int32 follower, int32 topic, int32 number, int32 leader_epoch,
-			int64 from_offset, int64 *log_start, int64 *log_end)
+			int64 from_offset)
 {
 	char	   *data = publication_name(follower, false);
 	char	   *positions = publication_name(follower, true);
-	LogPartition *partition;
 	ExtensionOwner saved;
-	SlotState	state;
 
 	partition_lock_replicas(topic, number);
 	extension_owner_begin(&saved);
 	SPI_connect();
-	partition = led_partition(follower, topic, number, leader_epoch);
-	partition_state(partition, &state);
-	*log_start = partition_log_start(partition);
-	*log_end = state.next_offset;
+	(void) led_partition(follower, topic, number, leader_epoch);
 	if (is_published(data, psprintf("t%d_p%d", topic, number)) ||
 		is_published(positions, psprintf("t%d_p%d_offsets", topic, number)))
 		ereport(ERROR,
@@ -213,9 +215,21 @@ publish_add(int32 follower, int32 topic, int32 number, int32 leader_epoch,
 		extension_execute(SPI_OK_UTILITY, "ALTER PUBLICATION %s ADD TABLE pgtopic.t%d_p%d", data, topic, number);
 	extension_execute(SPI_OK_UTILITY, "ALTER PUBLICATION %s ADD TABLE pgtopic.t%d_p%d_offsets",
 					  positions, topic, number);
-	publish_set_state(follower, topic, number, FOLLOWER_PUBLISHED);
+	publish_set_state(follower, topic, number, FOLLOWER_IS_PUBLISHED);
 	SPI_finish();
 	extension_owner_end(&saved);
+}
+
+void
+publish_log_range(int32 follower, int32 topic, int32 number, int32 leader_epoch,
+				  int64 *log_start, int64 *log_end)
+{
+	LogPartition *partition = led_partition(follower, topic, number, leader_epoch);
+	SlotState	state;
+
+	partition_state(partition, &state);
+	*log_start = partition_log_start(partition);
+	*log_end = state.next_offset;
 }
 
 void
@@ -227,8 +241,8 @@ publish_ready(int32 follower, int32 topic, int32 number, int32 leader_epoch)
 	SPI_connect();
 	(void) led_partition(follower, topic, number, leader_epoch);
 	extension_execute(SPI_OK_UPDATE,
-					  "UPDATE pgtopic.follower SET state = '" FOLLOWER_REPORTED "', since = pg_catalog.clock_timestamp()"
-					  " WHERE topic_id = %d AND partition = %d AND follower = %d AND state = '" FOLLOWER_PUBLISHED "'",
+					  "UPDATE pgtopic.follower SET state = '" FOLLOWER_IS_REPORTED "', since = pg_catalog.clock_timestamp()"
+					  " WHERE topic_id = %d AND partition = %d AND follower = %d AND state = '" FOLLOWER_IS_PUBLISHED "'",
 					  topic, number, follower);
 	SPI_finish();
 	extension_owner_end(&saved);
@@ -256,35 +270,10 @@ publish_end(int32 follower)
 {
 	ExtensionOwner saved;
 	char	   *slot = slot_name(follower);
-	MemoryContext context = CurrentMemoryContext;
-	int			count;
-	int32	   *pairs;
 
 	extension_owner_begin(&saved);
 	SPI_connect();
-	/* what it has confirmed says nothing any more, before its slot goes */
-	extension_execute(SPI_OK_DELETE_RETURNING,
-					  "DELETE FROM pgtopic.follower WHERE follower = %d RETURNING topic_id, partition", follower);
-	count = (int) SPI_processed;
-	pairs = MemoryContextAlloc(context, (2 * count + 1) * sizeof(int32));
-	for (int i = 0; i < count; i++)
-	{
-		bool		isnull;
-
-		pairs[2 * i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-		pairs[2 * i + 1] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
-	}
-	for (int i = 0; i < count; i++)
-	{
-		Topic	   *topic = topic_find_any(pairs[2 * i]);
-
-		if (topic != NULL && !topic->damaged && pairs[2 * i + 1] < topic->partitions_count)
-		{
-			partition_lock_replicas(topic->id, pairs[2 * i + 1]);
-			partition_update_slot(&topic->partitions[pairs[2 * i + 1]]);
-		}
-	}
-
+	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE follower = %d", follower);
 	extension_execute(SPI_OK_UTILITY, "DROP PUBLICATION IF EXISTS %s, %s",
 					  publication_name(follower, false), publication_name(follower, true));
 	end_walsender(slot);

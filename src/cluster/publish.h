@@ -27,11 +27,11 @@
 
 #include "postgres.h"
 
-#define FOLLOWER_PUBLISHED	"published"
-#define FOLLOWER_REPORTED	"reported"
-#define FOLLOWER_JOINING	"joining"
-#define FOLLOWER_READY		"ready"
-#define FOLLOWER_LAGGING	"lagging"
+#define FOLLOWER_IS_PUBLISHED	"published"
+#define FOLLOWER_IS_REPORTED	"reported"
+#define FOLLOWER_IS_JOINING	"joining"
+#define FOLLOWER_IS_READY		"ready"
+#define FOLLOWER_IS_LAGGING	"lagging"
 
 /*
  * Makes the publications of a follower, if they are not there, and says what its
@@ -43,13 +43,20 @@ extern const char *publish_begin(int32 follower);
 extern void publish_end(int32 follower);
 
 /*
+ * Forgets what is known of a follower, of one partition or of all (topic 0), in a
+ * transaction of its own before publish_remove() or publish_end(): what it
+ * confirms must say nothing any more when the tables leave its publications.
+ */
+extern void publish_forget(int32 follower, int32 topic, int32 partition);
+
+/*
  * The three steps for a partition.  Raise 57P03 if this broker does not lead it in
  * this epoch (then the follower has newer metadata, or older), or follower is no
  * replica of it.
  */
 extern void publish_remove(int32 follower, int32 topic, int32 partition, int32 leader_epoch);
 extern void publish_add(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
-						int64 from_offset, int64 *log_start, int64 *log_end);
+						int64 from_offset);
 extern void publish_ready(int32 follower, int32 topic, int32 partition, int32 leader_epoch);
 
 /* The same for all followers, when this database leaves the cluster. */
@@ -64,6 +71,10 @@ extern void publish_create_slot(int32 follower);
 /* Takes what this broker does not lead, or who is no replica any more, out of the publications;
  * ends what there is for followers that have nothing here any more. */
 extern void publish_tidy(void);
+
+/* Where the leader's log starts and ends now; the same errors. */
+extern void publish_log_range(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
+							  int64 *log_start, int64 *log_end);
 
 extern void publish_set_state(int32 follower, int32 topic, int32 partition, const char *state);
 

@@ -110,7 +110,7 @@ subscribe_create(int32 leader, const char *conninfo)
 
 	StartTransactionCommand();
 	self = cluster_self();
-	follower_slot_name(leader, self, slot);
+	follower_slot_name(cluster_id(), leader, self, slot);
 	CommitTransactionCommand();
 
 	run_command(psprintf("CREATE SUBSCRIPTION %s CONNECTION %s PUBLICATION %s, %s"

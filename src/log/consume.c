@@ -31,6 +31,11 @@ group_check_name(const char *group)
 				(errcode(ERRCODE_INVALID_NAME),
 				 errmsg("invalid name of a consumer group: \"%s\"", group),
 				 errdetail("It has 1 to %d bytes.", GROUP_NAME_MAX)));
+	if (position_is_reserved(group))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("invalid name of a consumer group: \"%s\"", group),
+				 errdetail("It does not begin with a control character.")));
 }
 
 /*

@@ -3,7 +3,8 @@
  * slots.c
  *	  Partition slots in shared memory.  See slots.h for what makes them right.
  *
- * The callbacks that run at the end of a transaction are in slots_xact.c.
+ * The callbacks that run at the end of a transaction are in slots_xact.c, and
+ * what has to do with followers is in slots_acks.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -29,20 +30,28 @@ typedef struct DirectoryEntry
 SlotsControl *slots_control = NULL;
 PartitionSlot *slots_array = NULL;
 OpenAppend *slots_pool = NULL;
+AcksWaiter *slots_waiters = NULL;
 
 static HTAB *directory = NULL;
 
-Size
-slots_shmem_size(void)
+/* Of what is in one piece, without the directory. */
+static Size
+arrays_size(void)
 {
 	Size		size;
 
 	size = MAXALIGN(sizeof(SlotsControl));
 	size = add_size(size, mul_size(pgtopic_max_partitions, sizeof(PartitionSlot)));
 	size = add_size(size, mul_size(pgtopic_max_open_appends, sizeof(OpenAppend)));
-	size = add_size(size, hash_estimate_size(pgtopic_max_partitions,
-											 sizeof(DirectoryEntry)));
+	size = add_size(size, mul_size(MaxBackends, sizeof(AcksWaiter)));
 	return size;
+}
+
+Size
+slots_shmem_size(void)
+{
+	return add_size(arrays_size(), hash_estimate_size(pgtopic_max_partitions,
+													  sizeof(DirectoryEntry)));
 }
 
 /* Called with AddinShmemInitLock held. */
@@ -50,15 +59,12 @@ void
 slots_shmem_init(void)
 {
 	bool		found;
-	Size		size;
 	HASHCTL		info;
 
-	size = MAXALIGN(sizeof(SlotsControl));
-	size = add_size(size, mul_size(pgtopic_max_partitions, sizeof(PartitionSlot)));
-	size = add_size(size, mul_size(pgtopic_max_open_appends, sizeof(OpenAppend)));
-	slots_control = ShmemInitStruct("pgtopic partition slots", size, &found);
+	slots_control = ShmemInitStruct("pgtopic partition slots", arrays_size(), &found);
 	slots_array = (PartitionSlot *) ((char *) slots_control + MAXALIGN(sizeof(SlotsControl)));
 	slots_pool = (OpenAppend *) (slots_array + pgtopic_max_partitions);
+	slots_waiters = (AcksWaiter *) (slots_pool + pgtopic_max_open_appends);
 
 	if (!found)
 	{
@@ -84,8 +90,15 @@ slots_shmem_init(void)
 
 		SpinLockInit(&slots_control->pool_lock);
 		slots_control->free_append = 0;
+		slots_control->free_appends = pgtopic_max_open_appends;
 		for (int i = 0; i < pgtopic_max_open_appends; i++)
 			slots_pool[i].next = i + 1 < pgtopic_max_open_appends ? i + 1 : OPENLIST_NONE;
+
+		LWLockInitialize(&slots_control->acks_lock, slots_control->tranche);
+		slots_control->waiting = -1;
+		slots_control->waiters = -1;
+		pg_atomic_init_u32(&slots_control->commits, 0);
+		pg_atomic_init_u32(&slots_control->sleeping, 0);
 	}
 	LWLockRegisterTranche(slots_control->tranche, "pgtopic");
 
@@ -108,12 +121,8 @@ key_equal(const SlotKey *a, const SlotKey *b)
 	return a->database == b->database && a->relation == b->relation;
 }
 
-/*
- * Locks the slot of a partition and returns it, or returns NULL if it has none.
- * Corrects the hint in ref.
- */
-static PartitionSlot *
-slot_lock(SlotRef *ref, LWLockMode mode)
+PartitionSlot *
+slots_lock(SlotRef *ref, LWLockMode mode)
 {
 	for (;;)
 	{
@@ -141,6 +150,66 @@ slot_lock(SlotRef *ref, LWLockMode mode)
 	}
 }
 
+void
+slots_fill_anew(void)
+{
+	LWLockAcquire(&slots_control->directory_lock, LW_EXCLUSIVE);
+	slots_control->evictions++;
+	LWLockRelease(&slots_control->directory_lock);
+}
+
+int32
+slots_pool_take(void)
+{
+	int32		append;
+
+	SpinLockAcquire(&slots_control->pool_lock);
+	append = slots_control->free_append;
+	if (append != OPENLIST_NONE)
+	{
+		slots_control->free_append = slots_pool[append].next;
+		slots_control->free_appends--;
+	}
+	SpinLockRelease(&slots_control->pool_lock);
+	return append;
+}
+
+void
+slots_pool_give(int32 chain)
+{
+	int32		last = chain;
+	int			count = 1;
+
+	if (chain == OPENLIST_NONE)
+		return;
+	for (; slots_pool[last].next != OPENLIST_NONE; last = slots_pool[last].next)
+		count++;
+
+	SpinLockAcquire(&slots_control->pool_lock);
+	slots_pool[last].next = slots_control->free_append;
+	slots_control->free_append = chain;
+	slots_control->free_appends += count;
+	SpinLockRelease(&slots_control->pool_lock);
+}
+
+bool
+slots_move_watermark(PartitionSlot *slot)
+{
+	int64		watermark = openlist_watermark(&slot->open, slots_pool, slot->next_offset);
+	bool		moved = watermark != slot->high_watermark && !slot->abandoned;
+
+	if (moved)
+		slot->high_watermark = watermark;
+	return moved;
+}
+
+void
+slots_wake(const SlotKey *key, int32 topic)
+{
+	ConditionVariableBroadcast(partition_condition(key));
+	ConditionVariableBroadcast(topic_condition(topic));
+}
+
 SlotResult
 slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wake)
 {
@@ -150,11 +219,16 @@ slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wake)
 	*wake = false;
 
 	/* memory for one more is made sure of before any lock is taken */
-	slots_xact_prepare_append();
+	slots_xact_prepare();
 
-	slot = slot_lock(ref, LW_EXCLUSIVE);
+	slot = slots_lock(ref, LW_EXCLUSIVE);
 	if (slot == NULL)
 		return SLOT_MISSING;
+	if (slot->closed)
+	{
+		LWLockRelease(&slot->lock);
+		return SLOT_CLOSED;
+	}
 
 	/* an int64 is not enough for more, and there is no segment for them */
 	if (count > slot->segments_end - slot->next_offset)
@@ -169,24 +243,20 @@ slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wake)
 
 	if (!slots_xact_has_append(ref->slot))
 	{
-		SpinLockAcquire(&slots_control->pool_lock);
-		append = slots_control->free_append;
-		if (append != OPENLIST_NONE)
-			slots_control->free_append = slots_pool[append].next;
-		SpinLockRelease(&slots_control->pool_lock);
-
+		append = slots_pool_take();
 		if (append == OPENLIST_NONE)
 		{
 			LWLockRelease(&slot->lock);
 			ereport(ERROR,
 					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 					 errmsg("too many open appends"),
-					 errdetail("Open transactions have written to %d partitions, counted once for each transaction and partition.",
+					 errdetail("Open transactions, and such that in-sync replicas have yet to confirm, have written to %d partitions, counted once for each transaction and partition.",
 							   pgtopic_max_open_appends),
 					 errhint("Increase pgtopic.max_open_appends, or end transactions earlier.")));
 		}
 		slots_pool[append].first_offset = slot->next_offset;
 		slots_pool[append].since = GetCurrentTransactionStartTimestamp();
+		slots_pool[append].lsn = InvalidXLogRecPtr;
 		slots_pool[append].pid = MyProcPid;
 		openlist_append(&slot->open, slots_pool, append);
 		slot->high_watermark = openlist_watermark(&slot->open, slots_pool, slot->next_offset);
@@ -205,15 +275,38 @@ slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wake)
 }
 
 SlotResult
+slot_begin_write(SlotRef *ref)
+{
+	PartitionSlot *slot;
+	bool		closed;
+
+	slots_xact_prepare();
+
+	slot = slots_lock(ref, LW_EXCLUSIVE);
+	if (slot == NULL)
+		return SLOT_MISSING;
+	closed = slot->closed;
+	if (!closed && !slots_xact_writes(ref->slot))
+	{
+		slot->holders++;
+		slots_xact_add_write(ref->slot);
+	}
+	LWLockRelease(&slot->lock);
+	return closed ? SLOT_CLOSED : SLOT_OK;
+}
+
+SlotResult
 slot_state(SlotRef *ref, SlotState *state)
 {
-	PartitionSlot *slot = slot_lock(ref, LW_SHARED);
+	PartitionSlot *slot = slots_lock(ref, LW_SHARED);
 
 	if (slot == NULL)
 		return SLOT_MISSING;
 	state->next_offset = slot->next_offset;
 	state->high_watermark = slot->high_watermark;
-	if (slot->open.head == OPENLIST_NONE)
+	state->isr_count = slot->isr_count;
+	state->isr_mask = slot->isr_mask;
+	if (slot->open.head == OPENLIST_NONE || slots_pool[slot->open.head].lsn != 0)
 	{
 		state->blocking_pid = 0;
 		state->blocking_since = 0;
@@ -268,7 +361,8 @@ slot_find_victim(void)
 		slots_control->clock_hand = (number + 1) % pgtopic_max_partitions;
 		if (!LWLockConditionalAcquire(&slot->lock, LW_EXCLUSIVE))
 			continue;
-		if (slot->open.head != OPENLIST_NONE || slot->high_watermark != slot->checkpointed)
+		if (slot->open.head != OPENLIST_NONE || slot->holders > 0 ||
+			slot->high_watermark != slot->checkpointed)
 			LWLockRelease(&slot->lock);
 		else if (slot->recently_used)
 		{
@@ -301,8 +395,19 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 {
 	DirectoryEntry *entry;
 	PartitionSlot *slot;
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
+	int32		append = OPENLIST_NONE;
 	int			number;
 	bool		found;
+
+	/* what followers have not confirmed yet waits as one append */
+	if (content->isr_mask != 0 && content->checkpointed < content->next_offset)
+	{
+		append = slots_pool_take();
+		if (append == OPENLIST_NONE)
+			return SLOT_ALL_IN_USE;
+		slots_pool[append].next = OPENLIST_NONE;
+	}
 
 	LWLockAcquire(&slots_control->directory_lock, LW_EXCLUSIVE);
 	entry = hash_search(directory, &ref->key, HASH_FIND, NULL);
@@ -310,11 +415,13 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 	{
 		ref->slot = entry->slot;
 		LWLockRelease(&slots_control->directory_lock);
+		slots_pool_give(append);
 		return SLOT_INSTALLED;
 	}
 	if (slots_control->evictions != epoch)
 	{
 		LWLockRelease(&slots_control->directory_lock);
+		slots_pool_give(append);
 		return SLOT_STALE;
 	}
 
@@ -322,6 +429,7 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 	if (number < 0)
 	{
 		LWLockRelease(&slots_control->directory_lock);
+		slots_pool_give(append);
 		return SLOT_ALL_IN_USE;
 	}
 
@@ -333,12 +441,30 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 	slot->next_offset = content->next_offset;
 	slot->high_watermark = content->next_offset;
 	slot->checkpointed = content->checkpointed;
+	slot->leader_epoch = content->leader_epoch;
 	slot->segments_end = content->segments_end;
 	slot->segments_wanted = 0;
 	slot->wake_at = content->segments_end - 2 * content->segment_messages;
 	slot->wants_segments = false;
 	slot->recently_used = true;
+	slot->closed = content->closed;
+	slot->abandoned = false;
+	slot->holders = 0;
+	slot->isr_count = content->isr_count;
+	slot->isr_mask = content->isr_mask;
+	slot->ready_mask = content->ready_mask;
+	slot->positions_lsn = content->isr_mask != 0 ? content->lsn : InvalidXLogRecPtr;
 	openlist_init(&slot->open);
+	if (append != OPENLIST_NONE)
+	{
+		slots_pool[append].first_offset = content->checkpointed;
+		slots_pool[append].since = now;
+		slots_pool[append].lsn = InvalidXLogRecPtr;
+		slots_pool[append].pid = 0;
+		openlist_append(&slot->open, slots_pool, append);
+		(void) slots_acks_add(slot, append, content->lsn);
+		(void) slots_move_watermark(slot);
+	}
 	LWLockRelease(&slot->lock);
 
 	entry = hash_search(directory, &ref->key, HASH_ENTER_NULL, &found);
@@ -346,6 +472,8 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 	entry->slot = number;
 	ref->slot = number;
 	LWLockRelease(&slots_control->directory_lock);
+	if (append != OPENLIST_NONE)
+		slots_acks_wake_worker();
 	return SLOT_INSTALLED;
 }
 
@@ -353,7 +481,7 @@ void
 slot_set_segments_end(const SlotKey *key, int64 end, int64 segment_messages)
 {
 	SlotRef		ref = {*key, -1};
-	PartitionSlot *slot = slot_lock(&ref, LW_EXCLUSIVE);
+	PartitionSlot *slot = slots_lock(&ref, LW_EXCLUSIVE);
 
 	if (slot == NULL)
 		return;
@@ -369,7 +497,7 @@ int64
 slot_segments_wanted(const SlotKey *key)
 {
 	SlotRef		ref = {*key, -1};
-	PartitionSlot *slot = slot_lock(&ref, LW_SHARED);
+	PartitionSlot *slot = slots_lock(&ref, LW_SHARED);
 	int64		wanted;
 
 	if (slot == NULL)
@@ -383,7 +511,7 @@ void
 slot_forget_wanted(const SlotKey *key)
 {
 	SlotRef		ref = {*key, -1};
-	PartitionSlot *slot = slot_lock(&ref, LW_EXCLUSIVE);
+	PartitionSlot *slot = slots_lock(&ref, LW_EXCLUSIVE);
 
 	if (slot == NULL)
 		return;
@@ -395,7 +523,7 @@ int64
 slot_segments_end(const SlotKey *key)
 {
 	SlotRef		ref = {*key, -1};
-	PartitionSlot *slot = slot_lock(&ref, LW_SHARED);
+	PartitionSlot *slot = slots_lock(&ref, LW_SHARED);
 	int64		end;
 
 	if (slot == NULL)
@@ -409,7 +537,7 @@ void
 slot_set_checkpointed(const SlotKey *key, int64 watermark)
 {
 	SlotRef		ref = {*key, -1};
-	PartitionSlot *slot = slot_lock(&ref, LW_EXCLUSIVE);
+	PartitionSlot *slot = slots_lock(&ref, LW_EXCLUSIVE);
 
 	if (slot == NULL)
 		return;
@@ -445,32 +573,46 @@ slots_next(int *position, SlotReport *report)
 	return false;
 }
 
-/* Empties a slot if it still belongs to whom it did; the directory is locked. */
-static void
+/*
+ * Empties a slot if it still belongs to whom it did; the directory is locked.
+ * Returns false if it is in use.
+ */
+static bool
 slot_forget_if(int number, const SlotKey *key)
 {
 	PartitionSlot *slot = &slots_array[number];
+	int32		dropped = OPENLIST_NONE;
+	bool		in_use;
 
 	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
-	if (key_equal(&slot->key, key) && slot->open.head == OPENLIST_NONE)
+	in_use = key_equal(&slot->key, key) &&
+		(slot->holders > 0 || openlist_has_open(&slot->open, slots_pool));
+	if (key_equal(&slot->key, key) && !in_use)
 	{
+		dropped = slots_acks_drop(slot);
 		slot_give_away(slot);
 		slot->next_free = slots_control->free_slot;
 		slots_control->free_slot = number;
 	}
 	LWLockRelease(&slot->lock);
+	slots_pool_give(dropped);
+	return !in_use;
 }
 
-void
+bool
 slot_forget(const SlotKey *key)
 {
 	DirectoryEntry *entry;
+	bool		gone = true;
 
 	LWLockAcquire(&slots_control->directory_lock, LW_EXCLUSIVE);
 	entry = hash_search(directory, key, HASH_FIND, NULL);
 	if (entry != NULL)
-		slot_forget_if(entry->slot, key);
+		gone = slot_forget_if(entry->slot, key);
+	else
+		slots_control->evictions++;
 	LWLockRelease(&slots_control->directory_lock);
+	return gone;
 }
 
 void
@@ -483,7 +625,7 @@ slots_forget_database(Oid database)
 		SlotKey		key = slots_array[i].key;
 
 		if (key.database == database)
-			slot_forget_if(i, &key);
+			(void) slot_forget_if(i, &key);
 	}
 	LWLockRelease(&slots_control->directory_lock);
 }

@@ -23,8 +23,12 @@
  * (4) A slot whose watermark is not stored is never given away, and the next
  *	   slot of the partition begins at the stored watermark or after it.  So no
  *	   offset comes back that anybody was told to be settled.
+ * (5) Where the partition has in-sync followers, an append that has committed
+ *	   stays in the list until each of them has confirmed the commit.  So
+ *	   whatever is below the watermark is on all of them.
  *
- * Lock order: directory lock, then a slot's lock, then the pool's spinlock.
+ * Lock order: directory lock, then a slot's lock, then the lock of what waits for
+ * followers, then the pool's spinlock.
  * Nothing is read, allocated or raised while any of them is held, and nobody
  * waits for anything else.
  *
@@ -35,6 +39,7 @@
 
 #include "postgres.h"
 
+#include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 #include "storage/condition_variable.h"
 
@@ -59,15 +64,19 @@ typedef enum SlotResult
 {
 	SLOT_OK,
 	SLOT_MISSING,				/* fill one with slot_install() */
-	SLOT_NO_SEGMENT				/* no segment for so many offsets is there */
+	SLOT_NO_SEGMENT,			/* no segment for so many offsets is there */
+	SLOT_CLOSED					/* takes nothing new: another broker is to lead */
 } SlotResult;
 
 typedef struct SlotState
 {
 	int64		next_offset;
 	int64		high_watermark;
-	int32		blocking_pid;	/* of the oldest open append, or 0 */
+	int32		blocking_pid;	/* of the oldest open append, or 0 if there is
+								 * none or the watermark waits for followers */
 	TimestampTz blocking_since;
+	int			isr_count;
+	uint64		isr_mask;
 } SlotState;
 
 /* What a slot is filled with. */
@@ -79,6 +88,18 @@ typedef struct SlotContent
 	int64		checkpointed;	/* watermark in the catalog */
 	int64		segments_end;	/* end of the last segment */
 	int64		segment_messages;
+
+	/*
+	 * If there are in-sync followers, the watermark begins at checkpointed, and
+	 * moves on when they have confirmed lsn, at which all is in WAL that the
+	 * tables hold.
+	 */
+	XLogRecPtr	lsn;
+	int32		leader_epoch;
+	int			isr_count;		/* this server included */
+	uint64		isr_mask;		/* the others */
+	uint64		ready_mask;		/* see slot_set_replicas() */
+	bool		closed;
 } SlotContent;
 
 /* What the maintenance worker asks about. */
@@ -112,7 +133,14 @@ extern void slots_register_callbacks(void);
  */
 extern SlotResult slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wake);
 
-/* Reads the state.  Never SLOT_NO_SEGMENT. */
+/*
+ * Says, before the current transaction writes positions of the partition, that
+ * it does: until it has ended, and all in-sync followers have confirmed it if it
+ * waits for that, the slot is not drained.  Never SLOT_NO_SEGMENT.
+ */
+extern SlotResult slot_begin_write(SlotRef *ref);
+
+/* Reads the state, of a closed slot too. */
 extern SlotResult slot_state(SlotRef *ref, SlotState *state);
 
 typedef enum SlotInstallResult
@@ -150,13 +178,68 @@ extern void slot_set_checkpointed(const SlotKey *key, int64 watermark);
 extern bool slots_next(int *position, SlotReport *report);
 
 /*
- * Takes the slot from a partition, if it has one and no append is open in it:
- * the partition is gone, or will get another slot when it is used again.
+ * Takes the slot from a partition, if it has one and no transaction has it in
+ * use: the partition is gone, or will get another slot when it is used again.
+ * Commits that wait for followers are not waited for any more.  A slot that is
+ * being filled is filled anew.  Returns false if it is in use.
  */
-extern void slot_forget(const SlotKey *key);
+extern bool slot_forget(const SlotKey *key);
 
 /* The same for all partitions of a database that has been dropped. */
 extern void slots_forget_database(Oid database);
+
+/* --- partitions with replicas; see followers.h for the masks --- */
+
+/*
+ * Sets the followers of a partition: those in sync, and those that are ready,
+ * since their copy of this partition streams in this leader epoch, so that what
+ * they confirm speaks for it.  Followers in sync that are not ready have
+ * confirmed nothing.
+ *
+ * If there is no slot, one that is being filled is filled anew; so call this after
+ * the transaction that changed the catalog has committed.  And a broker may be
+ * made a member of the in-sync set only after it has been in isr_mask here for so
+ * long that it has confirmed the end of WAL of that moment: else what was
+ * acknowledged without it may be lost with this server.
+ */
+extern void slot_set_replicas(const SlotKey *key, uint64 isr_mask, uint64 ready_mask,
+							  int isr_count);
+
+/* The epoch that the slot was filled in; -1 if there is none. */
+extern int32 slot_leader_epoch(const SlotKey *key);
+
+/* Has the slot take nothing new, or take it again. */
+extern void slot_set_closed(const SlotKey *key, bool closed);
+
+/*
+ * No transaction is open in the partition, none has yet to be confirmed.  True
+ * if there is no slot.
+ */
+extern bool slot_is_drained(const SlotKey *key);
+
+/*
+ * Another broker leads the partition from now on, whatever was open here: the
+ * slot is closed, its watermark stays where it is, and commits that wait for
+ * followers end with a warning.  Before this server leads the partition again,
+ * the slot has to go by slot_forget(), once it is drained.
+ */
+extern void slot_abandon(const SlotKey *key);
+
+/* No partition's copy of this follower is ready any more. */
+extern void slots_forget_follower(int follower);
+
+/*
+ * For the acks worker.  Moves the watermarks of this database as far as followers
+ * have confirmed, and wakes who waits for that; with moved set, followers_poll()
+ * has found something.  Returns whether anything waits.  No errors.
+ */
+extern bool slots_confirm(bool moved);
+
+/*
+ * Around the sleep of that worker, before a last slots_confirm(): from then on it
+ * is woken.
+ */
+extern void slots_confirm_sleeps(bool sleeps);
 
 /*
  * What a reader of one partition, and what a consumer of a topic sleeps on.

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -21,11 +22,12 @@
 #include "shmem/slots.h"
 #include "shmem/slots_private.h"
 
-typedef struct MyAppend
+/* An open append, or that positions of the slot's partition are written. */
+typedef struct MyUse
 {
 	int			slot;
-	int32		append;
-} MyAppend;
+	int32		append;			/* OPENLIST_NONE: positions are written */
+} MyUse;
 
 /* A topic whose sleepers are woken at the end. */
 typedef struct MyWake
@@ -34,12 +36,20 @@ typedef struct MyWake
 	bool		all_partitions;
 } MyWake;
 
-static MyAppend *my_appends = NULL;
-static int	my_appends_count = 0;
-static int	my_appends_size = 0;
+static MyUse *my_uses = NULL;
+static int	my_uses_count = 0;
+static int	my_uses_size = 0;
 
-/* For each slot, whether it is among them. */
-static bool *my_slots = NULL;
+/* For each slot, what there is of it among them. */
+static uint8 *my_slots = NULL;
+
+#define MY_APPEND	0x01
+#define MY_WRITE	0x02
+
+/* The slots whose followers are to confirm the commit, which this one holds. */
+static int *my_waits = NULL;
+static int	my_waits_count = 0;
+static XLogRecPtr my_waits_lsn = InvalidXLogRecPtr;
 
 static MyWake *my_wakes = NULL;
 static int	my_wakes_count = 0;
@@ -48,42 +58,65 @@ static int	my_wakes_size = 0;
 static const char *no_prepare_call = NULL;
 
 void
-slots_xact_prepare_append(void)
+slots_xact_prepare(void)
 {
+	int			size = Max(2 * my_uses_size, 16);
+
 	if (my_slots == NULL)
-		my_slots = MemoryContextAllocZero(TopMemoryContext,
-										  pgtopic_max_partitions * sizeof(bool));
-	if (my_appends_count < my_appends_size)
-		return;
-	if (my_appends == NULL)
 	{
-		my_appends = MemoryContextAlloc(TopMemoryContext, 16 * sizeof(MyAppend));
-		my_appends_size = 16;
+		my_slots = MemoryContextAllocZero(TopMemoryContext, pgtopic_max_partitions);
+		slots_acks_prepare();
+	}
+	if (my_uses_count < my_uses_size)
+		return;
+	if (my_uses == NULL)
+	{
+		my_uses = MemoryContextAlloc(TopMemoryContext, size * sizeof(MyUse));
+		my_waits = MemoryContextAlloc(TopMemoryContext, size * sizeof(int));
 	}
 	else
 	{
-		my_appends = repalloc(my_appends, 2 * my_appends_size * sizeof(MyAppend));
-		my_appends_size *= 2;
+		my_waits = repalloc(my_waits, size * sizeof(int));
+		my_uses = repalloc(my_uses, size * sizeof(MyUse));
 	}
+	my_uses_size = size;
 }
 
 /*
- * Whether this transaction has an open append in the slot.  While it has, the
- * slot belongs to the same partition.
+ * While a transaction has an append in a slot or writes positions of its
+ * partition, the slot belongs to the same partition.
  */
 bool
 slots_xact_has_append(int slot)
 {
-	return my_slots[slot];
+	return (my_slots[slot] & MY_APPEND) != 0;
+}
+
+bool
+slots_xact_writes(int slot)
+{
+	return (my_slots[slot] & MY_WRITE) != 0;
+}
+
+static void
+add(int slot, int32 append, uint8 what)
+{
+	my_uses[my_uses_count].slot = slot;
+	my_uses[my_uses_count].append = append;
+	my_uses_count++;
+	my_slots[slot] |= what;
 }
 
 void
 slots_xact_add_append(int slot, int32 append)
 {
-	my_appends[my_appends_count].slot = slot;
-	my_appends[my_appends_count].append = append;
-	my_appends_count++;
-	my_slots[slot] = true;
+	add(slot, append, MY_APPEND);
+}
+
+void
+slots_xact_add_write(int slot)
+{
+	add(slot, OPENLIST_NONE, MY_WRITE);
 }
 
 void
@@ -118,41 +151,60 @@ slots_forbid_prepare(const char *call)
 	no_prepare_call = call;
 }
 
-/* Closes the open appends of this backend and wakes whoever waits for them. */
+/*
+ * Closes the open appends of this backend and wakes whoever waits for them.  With
+ * a commit, those that followers have to confirm stay in the slots' lists.
+ */
 static void
-close_appends(void)
+close_appends(bool committed)
 {
-	for (int i = 0; i < my_appends_count; i++)
+	XLogRecPtr	lsn = committed ? XactLastCommitEnd : InvalidXLogRecPtr;
+	bool		confirm = false;
+
+	my_waits_count = 0;
+	my_waits_lsn = lsn;
+	for (int i = 0; i < my_uses_count; i++)
 	{
-		PartitionSlot *slot = &slots_array[my_appends[i].slot];
-		OpenAppend *append = &slots_pool[my_appends[i].append];
+		PartitionSlot *slot = &slots_array[my_uses[i].slot];
+		int32		append = my_uses[i].append;
 		SlotKey		key;
 		int32		topic;
 		bool		moved;
-		int64		watermark;
 
 		LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
-		openlist_remove(&slot->open, slots_pool, my_appends[i].append);
-		watermark = openlist_watermark(&slot->open, slots_pool, slot->next_offset);
-		moved = watermark != slot->high_watermark;
-		slot->high_watermark = watermark;
+		if (append == OPENLIST_NONE)
+			slot->holders--;
+		if (lsn != InvalidXLogRecPtr && SLOT_IS_REPLICATED(slot))
+		{
+			confirm = true;
+			if (append == OPENLIST_NONE)
+				slot->positions_lsn = Max(slot->positions_lsn, lsn);
+			else
+				append = slots_acks_add(slot, append, lsn);
+			if (pgtopic_acks == ACKS_ALL)
+			{
+				slot->holders++;
+				my_waits[my_waits_count++] = my_uses[i].slot;
+			}
+		}
+		else if (append != OPENLIST_NONE)
+		{
+			openlist_remove(&slot->open, slots_pool, append);
+			slots_pool[append].next = OPENLIST_NONE;
+		}
+		moved = slots_move_watermark(slot);
 		topic = slot->topic;
 		key = slot->key;
 		LWLockRelease(&slot->lock);
-		my_slots[my_appends[i].slot] = false;
+		my_slots[my_uses[i].slot] = 0;
 
-		SpinLockAcquire(&slots_control->pool_lock);
-		append->next = slots_control->free_append;
-		slots_control->free_append = my_appends[i].append;
-		SpinLockRelease(&slots_control->pool_lock);
-
+		slots_pool_give(append);
 		if (moved)
-		{
-			ConditionVariableBroadcast(partition_condition(&key));
-			ConditionVariableBroadcast(topic_condition(topic));
-		}
+			slots_wake(&key, topic);
 	}
-	my_appends_count = 0;
+	my_uses_count = 0;
+	if (confirm)
+		slots_acks_wake_worker();
 }
 
 static void
@@ -161,17 +213,17 @@ xact_callback(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_PREPARE:
-			if (my_appends_count > 0 || no_prepare_call != NULL)
+			if (my_uses_count > 0 || no_prepare_call != NULL)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot PREPARE a transaction that has called %s",
-								my_appends_count > 0 ? "produce()" : no_prepare_call),
+								no_prepare_call ? no_prepare_call : "produce()"),
 						 errhint("Use COMMIT.")));
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_ABORT:
 			no_prepare_call = NULL;
-			close_appends();
+			close_appends(event == XACT_EVENT_COMMIT);
 			break;
 		case XACT_EVENT_PREPARE:
 			no_prepare_call = NULL;
@@ -190,15 +242,9 @@ xact_callback(XactEvent event, void *arg)
  * the topics stay noted, since the transaction may hold more of them.
  */
 static void
-resource_release_callback(ResourceReleasePhase phase, bool isCommit,
-						  bool isTopLevel, void *arg)
+wake_topics(bool isTopLevel)
 {
 	bool		all_partitions = false;
-
-	if (my_wakes_count == 0 || phase != RESOURCE_RELEASE_AFTER_LOCKS)
-		return;
-	if (!isTopLevel && isCommit)
-		return;
 
 	for (int i = 0; i < my_wakes_count; i++)
 	{
@@ -210,6 +256,27 @@ resource_release_callback(ResourceReleasePhase phase, bool isCommit,
 		ConditionVariableBroadcast(&slots_control->partition_conditions[i]);
 	if (isTopLevel)
 		my_wakes_count = 0;
+}
+
+/*
+ * When the locks are gone, others are woken; and only then, so that nobody waits
+ * for us, it is our turn to wait for the followers.
+ */
+static void
+resource_release_callback(ResourceReleasePhase phase, bool isCommit,
+						  bool isTopLevel, void *arg)
+{
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || (!isTopLevel && isCommit))
+		return;
+	if (my_wakes_count > 0)
+		wake_topics(isTopLevel);
+	if (my_waits_count > 0 && isTopLevel)
+	{
+		int			count = my_waits_count;
+
+		my_waits_count = 0;
+		slots_acks_wait(my_waits, count, my_waits_lsn);
+	}
 }
 
 void

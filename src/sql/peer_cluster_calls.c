@@ -45,6 +45,8 @@ PG_FUNCTION_INFO_V1(pgtopic_peer_follow);
 PG_FUNCTION_INFO_V1(pgtopic_peer_create_slot);
 PG_FUNCTION_INFO_V1(pgtopic_peer_has_broker);
 PG_FUNCTION_INFO_V1(pgtopic_peer_unfollow);
+PG_FUNCTION_INFO_V1(pgtopic_peer_forget);
+PG_FUNCTION_INFO_V1(pgtopic_peer_log_range);
 PG_FUNCTION_INFO_V1(pgtopic_peer_unpublish);
 PG_FUNCTION_INFO_V1(pgtopic_peer_publish);
 PG_FUNCTION_INFO_V1(pgtopic_peer_ready);
@@ -281,6 +283,31 @@ pgtopic_peer_unfollow(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* peer_forget(follower, topic, partition): of all partitions if topic is 0 */
+Datum
+pgtopic_peer_forget(PG_FUNCTION_ARGS)
+{
+	publish_forget(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
+				   arg_int32(fcinfo, 2, "partition"));
+	PG_RETURN_VOID();
+}
+
+/* peer_log_range(follower, topic, partition, leader_epoch) → OUT log_start_offset, OUT log_end_offset */
+Datum
+pgtopic_peer_log_range(PG_FUNCTION_ARGS)
+{
+	Datum		values[2];
+	bool		nulls[2] = {false};
+	int64		start;
+	int64		end;
+
+	publish_log_range(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
+					  arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"), &start, &end);
+	values[0] = Int64GetDatum(start);
+	values[1] = Int64GetDatum(end);
+	PG_RETURN_DATUM(return_row(fcinfo, values, nulls));
+}
+
 /* peer_unpublish(follower, topic, partition) */
 Datum
 pgtopic_peer_unpublish(PG_FUNCTION_ARGS)
@@ -290,24 +317,14 @@ pgtopic_peer_unpublish(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/*
- * peer_publish(follower, topic, partition, leader_epoch, from_offset) → OUT log_start_offset,
- * OUT log_end_offset
- */
+/* peer_publish(follower, topic, partition, leader_epoch, from_offset) */
 Datum
 pgtopic_peer_publish(PG_FUNCTION_ARGS)
 {
-	Datum		values[2];
-	bool		nulls[2] = {false};
-	int64		start;
-	int64		end;
-
 	publish_add(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
 				arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"),
-				arg_int64(fcinfo, 4, "from_offset"), &start, &end);
-	values[0] = Int64GetDatum(start);
-	values[1] = Int64GetDatum(end);
-	PG_RETURN_DATUM(return_row(fcinfo, values, nulls));
+				arg_int64(fcinfo, 4, "from_offset"));
+	PG_RETURN_VOID();
 }
 
 /* peer_ready(follower, topic, partition, leader_epoch) */

@@ -13,6 +13,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
+#include "storage/lock.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
@@ -20,8 +21,10 @@
 
 #include "base/compat.h"
 #include "base/settings.h"
+#include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "shmem/databases.h"
+#include "shmem/followers.h"
 #include "storage/batches.h"
 #include "storage/partition_state.h"
 #include "storage/positions.h"
@@ -84,6 +87,57 @@ wait_for_slot(const LogPartition *partition, TimestampTz start)
 	ConditionVariableCancelSleep();
 }
 
+/* The same, given the row. */
+static void
+replicas_of_row(const LogPartition *partition, const PartitionRow *row,
+				PartitionReplicas *replicas)
+{
+	int32		self = cluster_self();
+	FollowerRow followers[BROKERS_MAX];
+	int			followers_count;
+	char		slot_name[NAMEDATALEN];
+
+	memset(replicas, 0, sizeof(PartitionReplicas));
+	replicas->isr_count = 1;
+	if (self == 0)
+		return;
+	replicas->isr_count = row->isr_count;
+	replicas->closed = row->leader != self || row->successor != 0;
+	if (row->leader != self)
+		return;
+
+	for (int i = 0; i < row->isr_count; i++)
+	{
+		if (row->isr[i] == self)
+			continue;
+		follower_slot_name(cluster_id(), self, row->isr[i], slot_name);
+		replicas->isr_mask |= follower_mask(MyDatabaseId, row->isr[i], slot_name);
+	}
+	followers_count = follower_row_states(partition->topic->id, partition->number, followers);
+	for (int i = 0; i < followers_count; i++)
+	{
+		uint64		mask;
+
+		if (followers[i].phase == FOLLOWER_COPYING)
+			continue;
+		follower_slot_name(cluster_id(), self, followers[i].follower, slot_name);
+		mask = follower_mask(MyDatabaseId, followers[i].follower, slot_name);
+		replicas->isr_mask |= mask;
+		if (followers[i].phase == FOLLOWER_READY)
+			replicas->ready_mask |= mask;
+	}
+}
+
+void
+partition_replicas(const LogPartition *partition, PartitionReplicas *replicas)
+{
+	PartitionRow row;
+
+	if (!partition_row_read(partition, &row))
+		topic_error_unknown(partition->topic->name);
+	replicas_of_row(partition, &row, replicas);
+}
+
 /* Fills the slot of a partition. */
 static void
 install_slot(LogPartition *partition)
@@ -96,9 +150,11 @@ install_slot(LogPartition *partition)
 		uint64		epoch;
 		SlotContent content;
 		PartitionRow row;
+		PartitionReplicas replicas;
 
 		epoch = slot_install_epoch();
 		row = read_row(partition);
+		replicas_of_row(partition, &row, &replicas);
 		partition->segments_valid = false;
 		content.topic = partition->topic->id;
 		content.partition = partition->number;
@@ -106,6 +162,15 @@ install_slot(LogPartition *partition)
 		content.checkpointed = row.high_watermark;
 		content.next_offset = stored_next_offset(partition, &row);
 		content.segments_end = segments_end(partition);
+		content.lsn = GetXLogInsertRecPtr();
+		content.leader_epoch = row.leader_epoch;
+		content.isr_count = replicas.isr_count;
+		content.isr_mask = replicas.isr_mask;
+		content.ready_mask = replicas.ready_mask;
+		content.closed = replicas.closed;
+		/* if it is led elsewhere, nothing is to be stored of it here */
+		if (cluster_self() != 0 && row.leader != cluster_self())
+			content.checkpointed = content.next_offset;
 		CHECK_FOR_INTERRUPTS();
 		result = slot_install(&partition->slot, epoch, &content);
 		if (result == SLOT_ALL_IN_USE)
@@ -119,13 +184,16 @@ install_slot(LogPartition *partition)
 void
 partition_state(LogPartition *partition, SlotState *state)
 {
-	if (RecoveryInProgress())
+	if (RecoveryInProgress() || !partition_is_led_here(partition))
 	{
 		PartitionRow row = read_row(partition);
 
 		memset(state, 0, sizeof(SlotState));
-		state->next_offset = stored_next_offset(partition, &row);
 		state->high_watermark = Max(row.high_watermark, row.log_start);
+		state->next_offset = state->high_watermark;
+		if (OidIsValid(partition->relation) && OidIsValid(partition->positions))
+			state->next_offset = stored_next_offset(partition, &row);
+		state->isr_count = row.isr_count;
 		return;
 	}
 	while (slot_state(&partition->slot, state) == SLOT_MISSING)
@@ -139,7 +207,7 @@ partition_state_settled(LogPartition *partition, SlotState *state)
 	RecordBatch batch;
 
 	partition_state(partition, state);
-	if (!RecoveryInProgress())
+	if (!RecoveryInProgress() || !partition_is_led_here(partition))
 		return;
 
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -250,9 +318,75 @@ wait_for_segments(LogPartition *partition, int64 count)
 	PG_END_TRY();
 }
 
+/* This server takes nothing for the partition. */
+pg_noreturn static void
+error_closed(LogPartition *partition)
+{
+	PartitionRow row = read_row(partition);
+
+	if (row.leader != cluster_self())
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("partition %d of topic \"%s\" is led by another broker, %d",
+						partition->number, partition->topic->name, row.leader),
+				 errhint("Try again.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+			 errmsg("partition %d of topic \"%s\" is being handed over to another broker",
+					partition->number, partition->topic->name),
+			 errhint("Try again.")));
+}
+
+void
+partition_check_insync(LogPartition *partition)
+{
+	int			wanted = partition->topic->min_insync_replicas;
+	SlotState	state;
+
+	/* a leader counts itself, so one is always there */
+	if (partition->leader == 0 || pgtopic_acks != ACKS_ALL || wanted <= 1 ||
+		!partition_is_led_here(partition))
+		return;
+	partition_state(partition, &state);
+	if (state.isr_count < wanted)
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("not enough in-sync replicas of partition %d of topic \"%s\"",
+						partition->number, partition->topic->name),
+				 errdetail("There are %d, and min_insync_replicas is %d.",
+						   state.isr_count, wanted),
+				 errhint("Try again when more brokers have caught up, or use alter_topic() to decrease min_insync_replicas, or set pgtopic.acks to leader.")));
+}
+
+void
+partition_begin_write(LogPartition *partition)
+{
+	/* outside of a cluster nobody asks whether it is drained */
+	if (partition->leader == 0)
+		return;
+	if (!partition_is_led_here(partition))
+		error_closed(partition);
+	for (;;)
+	{
+		switch (slot_begin_write(&partition->slot))
+		{
+			case SLOT_CLOSED:
+				error_closed(partition);
+			case SLOT_MISSING:
+				install_slot(partition);
+				break;
+			default:
+				return;
+		}
+	}
+}
+
 int64
 partition_reserve(LogPartition *partition, int64 count)
 {
+	if (!partition_is_led_here(partition))
+		error_closed(partition);
+	partition_check_insync(partition);
 	for (;;)
 	{
 		int64		first;
@@ -268,6 +402,8 @@ partition_reserve(LogPartition *partition, int64 count)
 			case SLOT_MISSING:
 				install_slot(partition);
 				break;
+			case SLOT_CLOSED:
+				error_closed(partition);
 			case SLOT_NO_SEGMENT:
 				if (partition_made_here(partition))
 					partition_make_segments(partition,
@@ -277,4 +413,49 @@ partition_reserve(LogPartition *partition, int64 count)
 				break;
 		}
 	}
+}
+
+/* Numbers of partitions end before this, so no position's lock is meant (positions.c). */
+#define REPLICAS_LOCK	0xFFFF
+
+void
+partition_lock_replicas(int32 topic, int32 partition)
+{
+	LOCKTAG		tag;
+
+	tag.locktag_field1 = MyDatabaseId;
+	tag.locktag_field2 = (uint32) topic;
+	tag.locktag_field3 = (uint32) partition;
+	tag.locktag_field4 = REPLICAS_LOCK;
+	tag.locktag_type = LOCKTAG_USERLOCK;
+	tag.locktag_lockmethodid = USER_LOCKMETHOD;
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+void
+partition_update_slot(LogPartition *partition)
+{
+	PartitionReplicas replicas;
+	PartitionRow row;
+
+	if (!partition_row_read(partition, &row))
+		return;
+	if (cluster_self() != 0 && row.leader != cluster_self())
+	{
+		slot_abandon(&partition->slot.key);
+		(void) slot_forget(&partition->slot.key);
+		return;
+	}
+	replicas_of_row(partition, &row, &replicas);
+	/* it was filled when another broker led, and knows too little */
+	if (slot_leader_epoch(&partition->slot.key) != row.leader_epoch)
+		(void) slot_forget(&partition->slot.key);
+	slot_set_replicas(&partition->slot.key, replicas.isr_mask, replicas.ready_mask, replicas.isr_count);
+	slot_set_closed(&partition->slot.key, replicas.closed);
+}
+
+bool
+partition_is_drained(const LogPartition *partition)
+{
+	return slot_is_drained(&partition->slot.key);
 }

@@ -2,7 +2,8 @@
  *
  * partition_state.h
  *	  The offsets of a partition: from its slot, which is filled from the tables
- *	  when it is not there yet, or on a standby from the tables alone.
+ *	  when it is not there yet, or on a standby, and where another broker leads the
+ *	  partition, from the tables alone.
  *
  *-------------------------------------------------------------------------
  */
@@ -16,7 +17,8 @@
 
 /*
  * The state of a partition now.  On a standby, where no slot is kept, the high
- * watermark is the checkpointed one: readers extend it (see LogReader).
+ * watermark is the checkpointed one: readers extend it (see LogReader).  Where
+ * another broker leads the partition it is that as well, and nobody extends it.
  */
 extern void partition_state(LogPartition *partition, SlotState *state);
 
@@ -27,11 +29,39 @@ extern void partition_state(LogPartition *partition, SlotState *state);
 extern void partition_state_settled(LogPartition *partition, SlotState *state);
 
 /*
+ * With pgtopic.acks = all, an error (57P03) if the partition has less in-sync
+ * replicas than the topic wants.
+ */
+extern void partition_check_insync(LogPartition *partition);
+
+/*
  * Takes count offsets for this transaction.  Waits for the maintenance worker
  * if it has not yet made the segments for them, at most
- * pgtopic.segment_wait_timeout without any progress.
+ * pgtopic.segment_wait_timeout without any progress.  An error (57P03) if this
+ * server does not lead the partition, or hands it over just now.
  */
 extern int64 partition_reserve(LogPartition *partition, int64 count);
+
+/*
+ * Has to be called before the transaction writes positions of the partition.  The
+ * same error.
+ */
+extern void partition_begin_write(LogPartition *partition);
+
+/* What a slot is to know of a partition's replicas: see slots.h. */
+typedef struct PartitionReplicas
+{
+	int			isr_count;
+	uint64		isr_mask;
+	uint64		ready_mask;
+	bool		closed;
+} PartitionReplicas;
+
+/*
+ * Finds that out from the catalog as it is now.  An error if the partition is not
+ * there.
+ */
+extern void partition_replicas(const LogPartition *partition, PartitionReplicas *replicas);
 
 /*
  * A partition that this transaction has made: the worker does not see it yet, nor
@@ -49,9 +79,13 @@ extern void partition_lock_replicas(int32 topic, int32 partition);
 
 /*
  * In a cluster: has the partition's slot, if there is one, know from the catalog who
- * leads, who has to confirm, and whether it is being handed over.  A slot of what
+ * leads, who has to confirm, and whether it is being handed over; for after the
+ * commit of what has changed it (see slot_set_replicas()).  A slot of what
  * is not led here any more takes nothing from then on, and goes when it is drained.
  */
 extern void partition_update_slot(LogPartition *partition);
+
+/* Nobody writes to it, and followers have confirmed all. */
+extern bool partition_is_drained(const LogPartition *partition);
 
 #endif							/* PGTOPIC_PARTITION_STATE_H */

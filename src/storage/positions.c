@@ -24,6 +24,7 @@
 
 #include "base/compat.h"
 #include "shmem/slots.h"
+#include "storage/partition_state.h"
 #include "storage/positions.h"
 
 /* Columns of a table of positions, in the order of segments.c. */
@@ -181,7 +182,7 @@ check_result(TM_Result result, const char *group)
 }
 
 void
-position_write(LogPartition *partition, const char *group, int64 offset)
+position_store(LogPartition *partition, const char *group, int64 offset)
 {
 	PositionScan scan;
 	EState	   *estate;
@@ -234,12 +235,20 @@ position_write(LogPartition *partition, const char *group, int64 offset)
 	CommandCounterIncrement();
 }
 
+void
+position_write(LogPartition *partition, const char *group, int64 offset)
+{
+	partition_begin_write(partition);
+	position_store(partition, group, offset);
+}
+
 bool
 position_delete(LogPartition *partition, const char *group)
 {
 	PositionScan scan;
 	bool		found;
 
+	partition_begin_write(partition);
 	found = position_scan_begin(&scan, partition, group, RowExclusiveLock);
 	if (found)
 	{
@@ -256,8 +265,8 @@ position_delete(LogPartition *partition, const char *group)
 	return found;
 }
 
-void
-positions_each(LogPartition *partition, PositionSink sink, void *arg)
+static void
+scan_positions(LogPartition *partition, bool reserved, PositionSink sink, void *arg)
 {
 	Relation	relation = open_positions(partition, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -266,8 +275,14 @@ positions_each(LogPartition *partition, PositionSink sink, void *arg)
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
+		text	   *group;
+
 		slot_getallattrs(slot);
-		sink(arg, partition->number, slot->tts_values[POSITION_GROUP - 1],
+		group = DatumGetTextPP(slot->tts_values[POSITION_GROUP - 1]);
+		if (!reserved &&
+			(VARSIZE_ANY_EXHDR(group) == 0 || position_is_reserved(VARDATA_ANY(group))))
+			continue;
+		sink(arg, partition->number, PointerGetDatum(group),
 			 DatumGetInt64(slot->tts_values[POSITION_OFFSET - 1]),
 			 DatumGetTimestampTz(slot->tts_values[POSITION_AT - 1]));
 	}
@@ -275,6 +290,12 @@ positions_each(LogPartition *partition, PositionSink sink, void *arg)
 	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
 	table_close(relation, AccessShareLock);
+}
+
+void
+positions_each(LogPartition *partition, PositionSink sink, void *arg)
+{
+	scan_positions(partition, false, sink, arg);
 }
 
 static void
@@ -290,6 +311,6 @@ positions_max(LogPartition *partition)
 {
 	int64		max = 0;
 
-	positions_each(partition, sink_max, &max);
+	scan_positions(partition, true, sink_max, &max);
 	return max;
 }

@@ -21,6 +21,20 @@
 #define GROUP_NAME_MAX	255
 
 /*
+ * Rows that are no groups', under names that no group can have: what a leader tells
+ * its followers along with the positions.
+ */
+#define POSITION_HIGH_WATERMARK	""
+#define POSITION_LOG_START		"\001"
+
+/* Whether a name is one of those, or might become one. */
+static inline bool
+position_is_reserved(const char *group)
+{
+	return (unsigned char) group[0] < ' ';
+}
+
+/*
  * Takes the lock of (group, partition) without waiting for it; false if another
  * transaction has it.  *taken: it was not held before.  A user lock, but of a
  * kind that no advisory lock function reaches.
@@ -38,19 +52,23 @@ extern bool position_read(LogPartition *partition, const char *group, int64 *off
 
 /*
  * Moves a position, or makes it.  In REPEATABLE READ and SERIALIZABLE, raises
- * 40001 if somebody has moved it since the transaction's snapshot was taken.
+ * 40001 if somebody has moved it since the transaction's snapshot was taken.  An
+ * error (57P03) if this server does not lead the partition.
  */
 extern void position_write(LogPartition *partition, const char *group, int64 offset);
 
-/* Removes a position; false if there was none. */
+/* The same without asking who leads: for reserved names, which one worker writes. */
+extern void position_store(LogPartition *partition, const char *group, int64 offset);
+
+/* Removes a position, with the same errors; false if there was none. */
 extern bool position_delete(LogPartition *partition, const char *group);
 
-/* Hands over all positions of a partition, as of now. */
+/* Hands over all positions of a partition, but for the reserved ones, as of now. */
 typedef void (*PositionSink) (void *arg, int32 partition, Datum group,
 							  int64 offset, TimestampTz committed_at);
 extern void positions_each(LogPartition *partition, PositionSink sink, void *arg);
 
-/* The greatest position of all groups in a partition; 0 if there is none. */
+/* The greatest position in a partition, reserved ones included; 0 if there is none. */
 extern int64 positions_max(LogPartition *partition);
 
 #endif							/* PGTOPIC_POSITIONS_H */

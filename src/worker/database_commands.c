@@ -24,6 +24,7 @@
 
 #include "base/compat.h"
 #include "shmem/databases.h"
+#include "shmem/followers.h"
 #include "shmem/slots.h"
 #include "worker/workers.h"
 
@@ -156,6 +157,7 @@ process_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 	{
 		/* its files are gone, so whether or not the commit succeeds, it is */
 		slots_forget_database(database);
+		followers_forget_database(database);
 		database_forget(database);
 	}
 	else

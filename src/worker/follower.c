@@ -262,6 +262,7 @@ ensure_subscription(Leader *leader, Replica *replicas, int count)
 	if (there)
 		subscribe_drop(leader->id);
 	begin_again(replicas, count);
+	PQclear(call(leader, "SELECT pgtopic.peer_forget($1, 0, 0)", 1, params));
 	PQclear(call(leader, "SELECT pgtopic.peer_unfollow($1)", 1, params));
 	PQclear(call(leader, "SELECT pgtopic.peer_follow($1)", 1, params));
 	PQclear(call(leader, "SELECT pgtopic.peer_create_slot($1)", 1, params));
@@ -275,6 +276,7 @@ ensure_subscription(Leader *leader, Replica *replicas, int count)
 static void
 unpublish(Leader *leader, Replica *replica)
 {
+	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_forget($1, $2, $3)", 3));
 	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_unpublish($1, $2, $3, $4)", 4));
 	set_state(replica, REPLICA_UNPUBLISHED);
 }
@@ -325,7 +327,7 @@ cut_and_publish(Leader *leader, Replica *replica)
 		more = replica_make_segment(replica, log_end);
 		worker_owner_end(&saved, context);
 	}
-	PQclear(call_for(leader, replica, "SELECT * FROM pgtopic.peer_publish($1, $2, $3, $4, $5)", 5));
+	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_publish($1, $2, $3, $4, $5)", 5));
 	set_state(replica, REPLICA_PUBLISHED);
 }
 

@@ -28,6 +28,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "base/settings.h"
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
@@ -49,13 +50,13 @@ typedef struct Led
 } Led;
 
 /* One of its followers. */
-typedef struct FollowerRow
+typedef struct Follower
 {
 	int32		topic;
 	int32		partition;
 	int32		follower;
 	char	   *state;
-} FollowerRow;
+} Follower;
 
 /* What is remembered of a follower of a partition from one look to the next. */
 typedef struct Memory
@@ -76,7 +77,7 @@ typedef struct Look
 	int32		self;
 	Led		   *led;
 	int			led_count;
-	FollowerRow *followers;
+	Follower *followers;
 	int			followers_count;
 } Look;
 
@@ -146,11 +147,11 @@ look(void *arg)
 	}
 	extension_execute(SPI_OK_SELECT, "SELECT topic_id, partition, follower, state FROM pgtopic.follower");
 	count = (int) SPI_processed;
-	result->followers = palloc0((count + 1) * sizeof(FollowerRow));
+	result->followers = palloc0((count + 1) * sizeof(Follower));
 	result->followers_count = count;
 	for (int i = 0; i < count; i++)
 	{
-		FollowerRow *row = &result->followers[i];
+		Follower *row = &result->followers[i];
 
 		row->topic = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
 		row->partition = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
@@ -166,7 +167,7 @@ state_of(const Look *look, const Led *led, int32 follower)
 {
 	for (int i = 0; i < look->followers_count; i++)
 	{
-		const FollowerRow *row = &look->followers[i];
+		const Follower *row = &look->followers[i];
 
 		if (row->topic == led->topic && row->partition == led->partition && row->follower == follower)
 			return row->state;
@@ -186,23 +187,43 @@ in_sync(const Led *led, int32 broker)
 }
 
 /*
- * Sets the state of a follower and has the partition's slot know, in one transaction
- * that is on disk when this returns.  Returns the end of its WAL.
+ * Writes something to WAL, and returns where.  Who has confirmed that has all that was
+ * committed before.  It also has followers move on that copy tables, which wait
+ * for something to come.
  */
+static XLogRecPtr
+mark_wal(void)
+{
+	XLogRecPtr	lsn = compat_log_logical_message("pgtopic");
+
+	XLogFlush(lsn);
+	return lsn;
+}
+
+/* Has the partition's slot know who confirms, and returns a mark in WAL from after that. */
+static XLogRecPtr
+update_slot(const Led *led)
+{
+	ExtensionOwner saved;
+
+	worker_owner_begin(&saved);
+	partition_lock_replicas(led->topic, led->partition);
+	partition_update_slot(topic_partition_get(topic_get(led->topic), led->partition));
+	worker_owner_end(&saved, round_context);
+	return mark_wal();
+}
+
+/* Sets the state of a follower, and then has the partition's slot know. */
 static XLogRecPtr
 set_state(const Led *led, int32 follower, const char *state)
 {
 	ExtensionOwner saved;
-	Topic	   *topic;
 
 	worker_owner_begin(&saved);
 	partition_lock_replicas(led->topic, led->partition);
 	publish_set_state(follower, led->topic, led->partition, state);
-	topic = topic_get(led->topic);
-	partition_update_slot(topic_partition_get(topic, led->partition));
 	worker_owner_end(&saved, round_context);
-	XLogFlush(XactLastCommitEnd);
-	return XactLastCommitEnd;
+	return update_slot(led);
 }
 
 static void
@@ -231,12 +252,13 @@ static bool
 follower_confirms(int32 follower, XLogRecPtr *confirmed, TimestampTz *caught_up)
 {
 	int			index = follower_find(MyDatabaseId, follower);
+	FollowerState state;
 
-	if (index < 0)
+	if (index < 0 || !follower_state(index, &state))
 		return false;
-	*confirmed = follower_confirmed(index);
-	*caught_up = follower_last_caught_up(index);
-	return !XLogRecPtrIsInvalid(*confirmed);
+	*confirmed = state.confirmed;
+	*caught_up = state.caught_up_at;
+	return state.has_slot && !XLogRecPtrIsInvalid(*confirmed);
 }
 
 /* One follower of one partition; true if something is under way. */
@@ -252,17 +274,17 @@ look_after(const Look *look, const Led *led, int32 follower)
 	bool		confirms = follower_confirms(follower, &confirmed, &caught_up);
 	bool		keeps_up;
 
-	if (strcmp(state, FOLLOWER_REPORTED) == 0 ||
-		(strcmp(state, FOLLOWER_JOINING) == 0 && XLogRecPtrIsInvalid(memory->confirm)))
+	if (strcmp(state, FOLLOWER_IS_REPORTED) == 0 ||
+		(strcmp(state, FOLLOWER_IS_JOINING) == 0 && XLogRecPtrIsInvalid(memory->confirm)))
 	{
-		memory->confirm = set_state(led, follower, FOLLOWER_JOINING);
+		memory->confirm = set_state(led, follower, FOLLOWER_IS_JOINING);
 		return true;
 	}
-	if (strcmp(state, FOLLOWER_JOINING) == 0 && confirms && confirmed >= memory->confirm)
+	if (strcmp(state, FOLLOWER_IS_JOINING) == 0 && confirms && confirmed >= memory->confirm)
 	{
-		set_state(led, follower, FOLLOWER_READY);
+		set_state(led, follower, FOLLOWER_IS_READY);
 		memory->since_ms = cluster_clock_ms();
-		state = FOLLOWER_READY;
+		state = FOLLOWER_IS_READY;
 		if (!is_in_sync)
 		{
 			change_isr(look, led, follower, true);
@@ -270,7 +292,7 @@ look_after(const Look *look, const Led *led, int32 follower)
 		}
 	}
 
-	keeps_up = strcmp(state, FOLLOWER_READY) == 0 && confirms &&
+	keeps_up = strcmp(state, FOLLOWER_IS_READY) == 0 && confirms &&
 		!TimestampDifferenceExceeds(caught_up, now, pgtopic_replica_lag_time_max);
 	if (keeps_up)
 	{
@@ -280,28 +302,42 @@ look_after(const Look *look, const Led *led, int32 follower)
 		return !is_in_sync;
 	}
 
-	if (strcmp(state, FOLLOWER_LAGGING) == 0 && !is_in_sync)
+	if (strcmp(state, FOLLOWER_IS_LAGGING) == 0 && !is_in_sync)
 	{
 		/* it has caught up: once more through the steps */
 		if (confirms && !TimestampDifferenceExceeds(caught_up, now, Max(pgtopic_replica_lag_time_max / 2, 100)))
 		{
 			memory->confirm = InvalidXLogRecPtr;
-			set_state(led, follower, FOLLOWER_REPORTED);
+			set_state(led, follower, FOLLOWER_IS_REPORTED);
 			return true;
 		}
 		return false;
 	}
+	if (strcmp(state, FOLLOWER_IS_PUBLISHED) == 0)
+		(void) mark_wal();
 	if (cluster_clock_ms() - memory->since_ms < pgtopic_replica_lag_time_max)
-		return strcmp(state, FOLLOWER_JOINING) == 0 || strcmp(state, FOLLOWER_PUBLISHED) == 0;
+		return strcmp(state, FOLLOWER_IS_JOINING) == 0 || strcmp(state, FOLLOWER_IS_PUBLISHED) == 0;
 	if (is_in_sync)
 	{
 		change_isr(look, led, follower, false);
 		return true;
 	}
 	/* the watermark may still wait for it, though it is in no metadata */
-	if (strcmp(state, FOLLOWER_READY) == 0 || strcmp(state, FOLLOWER_JOINING) == 0)
-		set_state(led, follower, FOLLOWER_LAGGING);
+	if (strcmp(state, FOLLOWER_IS_READY) == 0 || strcmp(state, FOLLOWER_IS_JOINING) == 0)
+		set_state(led, follower, FOLLOWER_IS_LAGGING);
 	return false;
+}
+
+static bool
+is_drained(const Led *led)
+{
+	ExtensionOwner saved;
+	bool		drained;
+
+	worker_owner_begin(&saved);
+	drained = partition_is_drained(topic_partition_get(topic_get(led->topic), led->partition));
+	worker_owner_end(&saved, round_context);
+	return drained;
 }
 
 /*
@@ -319,11 +355,10 @@ hand_over(const Look *look, const Led *led)
 	bool		done = false;
 	const char *args[5];
 
-	if (strcmp(state_of(look, led, successor), FOLLOWER_READY) == 0 &&
-		partition_is_drained(led->topic, led->partition))
+	if (strcmp(state_of(look, led, successor), FOLLOWER_IS_READY) == 0 && is_drained(led))
 	{
 		if (XLogRecPtrIsInvalid(memory->confirm))
-			memory->confirm = set_state(led, successor, FOLLOWER_READY);
+			memory->confirm = update_slot(led);
 		done = follower_confirms(successor, &confirmed, &caught_up) && confirmed >= memory->confirm;
 	}
 	if (!done && cluster_clock_ms() - memory->since_ms < pgtopic_handover_timeout)

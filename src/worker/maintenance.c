@@ -18,17 +18,20 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/settings.h"
+#include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "catalog/topics.h"
 #include "shmem/databases.h"
 #include "shmem/slots.h"
 #include "storage/partition_state.h"
+#include "storage/positions.h"
 #include "storage/segments.h"
 #include "worker/workers.h"
 
@@ -152,18 +155,43 @@ make_wanted_segments(bool *more)
 	return succeeded;
 }
 
+/*
+ * The partition of a slot, if this server leads it and its topic's root is locked;
+ * else NULL, since somebody is dropping the topic.
+ */
+static LogPartition *
+lock_partition_of_slot(const SlotReport *report)
+{
+	LogPartition *partition = partition_of_slot(report);
+
+	if (partition == NULL || !partition_is_led_here(partition) ||
+		!ConditionalLockRelationOid(partition->topic->root, AccessShareLock))
+		return NULL;
+	partition = partition_of_slot(report);
+	return partition != NULL && partition_is_led_here(partition) ? partition : NULL;
+}
+
 static void
 store_watermark_task(void *arg)
 {
 	SlotTask   *task = arg;
 	SlotReport *report = &task->report;
 	MemoryContext context = CurrentMemoryContext;
+	LogPartition *partition;
+	PartitionRow row;
 	bool		stored = false;
 
 	worker_begin_transaction();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (partition_of_slot(report) != NULL)
+	partition = partition_of_slot(report);
+	if (partition != NULL && partition->leader != 0)
+	{
+		/* followers are told of it too; if it is led elsewhere, it is not ours to store */
+		stored = !partition_is_led_here(partition);
+		partition = lock_partition_of_slot(report);
+	}
+	if (partition != NULL && partition_row_read(partition, &row))
 	{
 		/* never wait for a transaction that deletes messages */
 		extension_execute(SPI_OK_UPDATE,
@@ -172,6 +200,8 @@ store_watermark_task(void *arg)
 						  " WHERE topic_id = %d AND partition = %d FOR NO KEY UPDATE SKIP LOCKED)",
 						  report->high_watermark, report->topic, report->partition);
 		stored = SPI_processed > 0;
+		if (stored && partition->leader != 0 && row.replicas_count > 1)
+			position_store(partition, POSITION_HIGH_WATERMARK, report->high_watermark);
 	}
 	PopActiveSnapshot();
 	SPI_finish();
@@ -221,6 +251,143 @@ store_watermarks(void)
 		SlotReport *report = lfirst(cell);
 
 		slot_set_checkpointed(&report->key, report->high_watermark);
+	}
+	return succeeded;
+}
+
+/* The log start of a partition that this server leads, as its followers know it. */
+typedef struct LogStart
+{
+	struct
+	{
+		int32		topic;
+		int32		partition;
+	}			key;			/* hash key, must be first */
+	int64		log_start;		/* in the catalog */
+	int64		told;			/* -1: nothing yet */
+	bool		led;			/* as of the last look */
+} LogStart;
+
+static HTAB *log_starts = NULL;
+
+/* Tells the followers of a partition what it starts with. */
+static void
+tell_log_start_task(void *arg)
+{
+	LogStart   *start = arg;
+	MemoryContext context = CurrentMemoryContext;
+	Topic	   *topic;
+	PartitionRow row;
+	bool		told = false;
+
+	worker_begin_transaction();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	topic = topic_find(start->key.topic);
+	if (topic != NULL && ConditionalLockRelationOid(topic->root, AccessShareLock))
+	{
+		LogPartition *partition = NULL;
+		int64		known;
+
+		topic = topic_find(start->key.topic);
+		if (topic != NULL && start->key.partition < topic->partitions_count)
+			partition = &topic->partitions[start->key.partition];
+		if (partition != NULL && partition->leader != 0 && partition_is_led_here(partition) &&
+			partition_row_read(partition, &row))
+		{
+			if (!position_read(partition, POSITION_LOG_START, &known) || known != row.log_start)
+				position_store(partition, POSITION_LOG_START, row.log_start);
+			/* it is told with each move, which may be long ago or to come */
+			if (!position_read(partition, POSITION_HIGH_WATERMARK, &known))
+				position_store(partition, POSITION_HIGH_WATERMARK, row.high_watermark);
+			told = true;
+		}
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	if (told)
+		start->told = row.log_start;
+}
+
+/* Reads the log starts of the replicated partitions that this server leads. */
+static void
+read_log_starts(void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	HASH_SEQ_STATUS status;
+	LogStart   *start;
+
+	hash_seq_init(&status, log_starts);
+	while ((start = hash_seq_search(&status)) != NULL)
+		start->led = false;
+
+	worker_begin_transaction();
+	if (cluster_self() != 0)
+	{
+		SPI_connect();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		extension_execute(SPI_OK_SELECT,
+						  "SELECT topic_id, partition, log_start_offset FROM pgtopic.partition"
+						  " WHERE leader = %d AND pg_catalog.cardinality(replicas) > 1",
+						  cluster_self());
+		for (uint64 i = 0; i < SPI_processed; i++)
+		{
+			HeapTuple	tuple = SPI_tuptable->vals[i];
+			TupleDesc	desc = SPI_tuptable->tupdesc;
+			LogStart	found;
+			bool		isnull;
+			bool		known;
+
+			found.key.topic = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+			found.key.partition = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
+			start = hash_search(log_starts, &found.key, HASH_ENTER, &known);
+			start->log_start = DatumGetInt64(SPI_getbinval(tuple, desc, 3, &isnull));
+			start->led = true;
+			if (!known)
+				start->told = -1;
+		}
+		PopActiveSnapshot();
+		SPI_finish();
+	}
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
+/* Tells followers of the log starts that have changed. */
+static bool
+tell_log_starts(void)
+{
+	HASH_SEQ_STATUS status;
+	LogStart   *start;
+	bool		succeeded;
+
+	if (log_starts == NULL)
+	{
+		HASHCTL		info;
+
+		info.keysize = sizeof(start->key);
+		info.entrysize = sizeof(LogStart);
+		log_starts = hash_create("pgtopic log starts", 64, &info, HASH_ELEM | HASH_BLOBS);
+	}
+	succeeded = worker_run_task("reading log starts", read_log_starts, NULL);
+	if (!succeeded)
+		return false;
+
+	hash_seq_init(&status, log_starts);
+	while ((start = hash_seq_search(&status)) != NULL)
+	{
+		/* who leads it next begins anew */
+		if (!start->led)
+			hash_search(log_starts, &start->key, HASH_REMOVE, NULL);
+		else if (start->told != start->log_start)
+		{
+			LogStart	task = *start;
+
+			succeeded &= worker_run_task(worker_describe("telling followers of the log start",
+														 start->key.topic),
+										 tell_log_start_task, &task);
+			start->told = task.told;
+		}
 	}
 	return succeeded;
 }
@@ -296,7 +463,7 @@ pgtopic_maintenance_main(Datum arg)
 		worker_round(context);
 		succeeded = make_wanted_segments(&more);
 		if (is_due(&stored, pgtopic_checkpoint_interval))
-			succeeded &= store_watermarks();
+			succeeded &= store_watermarks() & tell_log_starts();
 		retention.all = worker_take_retention_request() ||
 			is_due(&retained, pgtopic_retention_check_interval);
 		if (retention.all || (retention.incomplete && is_due(&retried, RETRY_MS)))

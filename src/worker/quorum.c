@@ -81,6 +81,12 @@ static int64 heard_ms = 0;
 
 /* --- the row --- */
 
+static uint32
+random_number(void)
+{
+	return pg_prng_uint32(&pg_global_prng_state);
+}
+
 static void
 begin(void)
 {
@@ -152,8 +158,14 @@ set_links(const char *text)
 static bool
 take_over(bool lock)
 {
+	QuorumDurable before = store.durable;
+
 	if (!(lock ? store_lock(&store) : store_read(&store)))
 		return false;
+	/* who has got our vote has its time to win */
+	if (store.durable.voted_for != 0 && store.durable.voted_for != store.self &&
+		(store.durable.term != before.term || store.durable.voted_for != before.voted_for))
+		quorum_heard_controller(&run, cluster_clock_ms(), random_number());
 	if (store.image && (store.durable.image_version != members_version ||
 						store.durable.image_term != members_term))
 	{
@@ -161,7 +173,7 @@ take_over(bool lock)
 		members_version = store.durable.image_version;
 		members_term = store.durable.image_term;
 		run.self = store.self;
-		quorum_set_members(&run, &members);
+		quorum_set_members(&run, &members, cluster_clock_ms());
 		set_links(store.image);
 	}
 	cluster_state_set_committed(store.durable.committed_version);
@@ -205,12 +217,6 @@ decide(bool (*decision) (void *arg), void *arg)
 }
 
 /* --- decisions --- */
-
-static uint32
-random_number(void)
-{
-	return pg_prng_uint32(&pg_global_prng_state);
-}
 
 static bool
 campaign(void *arg)
@@ -286,8 +292,9 @@ go_on(void)
 			break;
 		case QUORUM_STEP_DOWN:
 			ereport(LOG,
-					(errmsg("pgtopic broker %d is not the controller any more: no majority of the brokers answers",
-							store.self)));
+					(errmsg("pgtopic broker %d is not the controller of the cluster any more", store.self),
+					 quorum_has_majority(&run, now) ? errdetail("Another broker is, or it has left.") :
+					 errdetail("No majority of the brokers answers.")));
 			quorum_step_down(&run, now, random_number());
 			break;
 	}
@@ -411,12 +418,12 @@ send_what_is_due(Link *link, int64 now)
 			/* another one has come meanwhile: at the next look */
 			if (with_image && image == NULL)
 				return;
-			peer->sent_at = now;
+			quorum_sent(peer, &store.durable, with_image, now);
 			send_accept_request(link, image);
 		}
 		else
 		{
-			peer->sent_at = now;
+			quorum_sent(peer, &store.durable, false, now);
 			send_vote_request(link);
 		}
 	}

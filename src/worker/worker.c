@@ -243,6 +243,8 @@ pin_settings(void)
 		 * before them in WAL, segments and all.
 		 */
 		{"synchronous_commit", "off"},
+		/* what it writes for followers must not wait for them */
+		{"pgtopic.acks", "leader"},
 	};
 
 	for (size_t i = 0; i < lengthof(settings); i++)
