@@ -75,7 +75,10 @@ sub add_node
 		"$self->{name}$number",
 		streaming => 'logical',
 		start => 0,
-		conf => join("\n", $CONF, $self->{conf}, $param{conf} // '', ''));
+		conf => $CONF);
+	# 18 counts what a subscription needs apart from slots
+	$node->append_conf('postgresql.conf', 'max_active_replication_origins = 20') if PgtopicTest::major($node) >= 18;
+	$node->append_conf('postgresql.conf', join("\n", $self->{conf}, $param{conf} // ''));
 	my $dir = $node->basedir;
 
 	bless $node, 'PgtopicCluster::Broker';
@@ -87,6 +90,7 @@ sub add_node
 		# a password of its own, so that a wrong one is found out
 		password => join('', map { ('a' .. 'z', 0 .. 9)[ rand 36 ] } 1 .. 20),
 		up => 0,
+		outside => $self->{created},
 	  };
 	_write_file($node->data_dir . '/pg_hba.conf', <<"EOC", 0600);
 local all all trust
@@ -142,7 +146,12 @@ sub _write_file
 }
 
 sub numbers { return 1 .. $#{ $_[0]{brokers} }; }
-sub running { my ($self) = @_; return grep { $self->{brokers}[$_]{up} } $self->numbers; }
+# Those that run, and have not left the cluster, nor are yet to join it.
+sub running
+{
+	my ($self) = @_;
+	return grep { $self->{brokers}[$_]{up} && !$self->{brokers}[$_]{outside} } $self->numbers;
+}
 sub node { return $_[0]->_broker($_[1])->{node}; }
 sub service_file { return $_[0]->node($_[1])->{pgtopic_service_file}; }
 sub conninfo { return "service=broker$_[1]"; }
@@ -199,20 +208,23 @@ sub _forget
 sub create
 {
 	my ($self) = @_;
-	$self->ask_ok(1, "SELECT create_cluster('" . conninfo(undef, 1) . "')");
+	$self->{created} = 1;
+	$self->ask_ok(1, "SELECT create_cluster('" . $self->conninfo(1) . "')");
 	$self->join_broker($_) for grep { $_ > 1 } $self->numbers;
 	return;
 }
 
 # A broker joins through another one, broker 1 unless told otherwise; returns when
-# all that run know it.
+# all that run know it.  The cluster numbers brokers in the order in which they have
+# joined, and never gives a number again: nodes have to join in their order, and once.
 sub join_broker
 {
 	my ($self, $number, $through) = @_;
-	my $bootstrap = conninfo(undef, $through // 1);
-	my $own = conninfo(undef, $number);
+	my $bootstrap = $self->conninfo($through // 1);
+	my $own = $self->conninfo($number);
 
 	$self->ask_ok($number, "SELECT join_cluster('$bootstrap', '$own')");
+	$self->_broker($number)->{outside} = 0;
 	my $is = $self->poll(sub { $self->ask($number, 'SELECT broker FROM broker_status WHERE is_self') }, $number);
 	die "the broker that should be number $number is " . ($is // 'not there') if ($is // '') ne $number;
 	for my $broker ($self->running)
@@ -222,6 +234,23 @@ sub join_broker
 		$self->poll(sub { $self->ask($broker, "SELECT count(*) FROM broker_status WHERE broker = $number") }, 1) eq '1'
 		  or die "broker $broker does not know broker $number";
 	}
+	return;
+}
+
+# A broker leaves by itself, or is taken out by another one.  Its server goes on.
+sub leave
+{
+	my ($self, $number) = @_;
+	$self->ask_ok($number, 'SELECT leave_cluster()');
+	$self->_broker($number)->{outside} = 1;
+	return;
+}
+
+sub remove
+{
+	my ($self, $number, $by) = @_;
+	$self->ask_ok($by, "SELECT remove_broker($number)");
+	$self->_broker($number)->{outside} = 1;
 	return;
 }
 
@@ -652,7 +681,7 @@ sub stop_all
 {
 	my ($self) = @_;
 	$self->heal;
-	$self->stop($_) for $self->running;
+	$self->stop($_) for grep { $self->{brokers}[$_]{up} } $self->numbers;
 	return;
 }
 
