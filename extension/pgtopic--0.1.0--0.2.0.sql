@@ -59,3 +59,224 @@ CREATE TABLE pgtopic.follower (
     PRIMARY KEY (topic_id, partition, follower)
 );
 COMMENT ON TABLE pgtopic.follower IS 'followers of the partitions that this broker leads, and whether they are published to them';
+
+----------------------------------------------------------------------
+-- Clusters, for administrators
+----------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.create_cluster(own_conninfo text) RETURNS int
+    AS 'MODULE_PATHNAME', 'pgtopic_create_cluster' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.create_cluster(text)
+    IS 'makes this database broker 1 of a new cluster; the others connect to it by own_conninfo';
+REVOKE ALL ON FUNCTION @extschema@.create_cluster(text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.join_cluster(bootstrap_conninfo text, own_conninfo text) RETURNS int
+    AS 'MODULE_PATHNAME', 'pgtopic_join_cluster' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.join_cluster(text, text)
+    IS 'has this database join the cluster of another broker; returns the number that it gets';
+REVOKE ALL ON FUNCTION @extschema@.join_cluster(text, text) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.leave_cluster() RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_leave_cluster' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.leave_cluster()
+    IS 'moves away what this broker has, and takes it out of its cluster';
+REVOKE ALL ON FUNCTION @extschema@.leave_cluster() FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.remove_broker(broker int) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_remove_broker' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.remove_broker(int)
+    IS 'takes a broker that will not come back out of the cluster';
+REVOKE ALL ON FUNCTION @extschema@.remove_broker(int) FROM PUBLIC;
+
+CREATE FUNCTION @extschema@.move_partition(topic @extschema@.topic, partition int, replicas int[]) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_move_partition' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.move_partition(@extschema@.topic, int, int[])
+    IS 'begins to move a partition to other brokers; the first is preferred as its leader';
+
+CREATE FUNCTION @extschema@.elect_leader(topic @extschema@.topic, partition int, broker int DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_elect_leader' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.elect_leader(@extschema@.topic, int, int)
+    IS 'has the leader of a partition hand over to an in-sync replica, or to the preferred one';
+
+----------------------------------------------------------------------
+-- What brokers ask each other.  Not for PUBLIC: see allow_peer().
+----------------------------------------------------------------------
+
+CREATE FUNCTION pgtopic.peer_identity(
+    OUT cluster_id text, OUT broker int, OUT system_identifier text, OUT database oid,
+    OUT encoding text, OUT may_replicate boolean
+) AS 'MODULE_PATHNAME', 'pgtopic_peer_identity' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_identity() IS 'which broker this database is, if it is one';
+
+CREATE FUNCTION pgtopic.peer_ping() RETURNS int
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_ping' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_ping() IS 'answers';
+
+CREATE FUNCTION pgtopic.peer_vote(
+    cluster_id text, broker int, term bigint, candidate int, image_term bigint, image_version bigint,
+    OUT term bigint, OUT granted boolean
+) AS 'MODULE_PATHNAME', 'pgtopic_peer_vote' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_vote(text, int, bigint, int, bigint, bigint)
+    IS 'asks for this broker''s vote in the election of a controller';
+
+CREATE FUNCTION pgtopic.peer_accept(
+    cluster_id text, broker int, term bigint, controller int, image_term bigint, image_version bigint,
+    committed_version bigint, image text,
+    OUT term bigint, OUT accepted boolean, OUT image_term bigint, OUT image_version bigint
+) AS 'MODULE_PATHNAME', 'pgtopic_peer_accept' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_accept(text, int, bigint, int, bigint, bigint, bigint, text)
+    IS 'sends the controller''s metadata to this broker';
+
+CREATE FUNCTION pgtopic.peer_change(operation text, args text[], OUT term bigint, OUT version bigint, OUT id int)
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_change' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_change(text, text[]) IS 'has the controller change the metadata';
+
+CREATE FUNCTION pgtopic.peer_wait_committed(term bigint, version bigint) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_wait_committed' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_wait_committed(bigint, bigint)
+    IS 'waits until a majority of the brokers has a version of the metadata';
+
+CREATE FUNCTION pgtopic.peer_invite(cluster_id text, encoding text) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_invite' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_invite(text, text) IS 'invites this database to a cluster that it has asked to join';
+
+CREATE FUNCTION pgtopic.peer_join(conninfo text) RETURNS text
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_join' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_join(text) IS 'asks the cluster to take in a database';
+
+CREATE FUNCTION pgtopic.peer_has_broker(broker int) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_has_broker' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_has_broker(int) IS 'whether a broker is (still) part of the cluster';
+
+CREATE FUNCTION pgtopic.peer_follow(follower int) RETURNS text
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_follow' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_follow(int) IS 'makes publications for a follower, and says how its replication slot is';
+
+CREATE FUNCTION pgtopic.peer_create_slot(follower int) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_create_slot' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_create_slot(int) IS 'makes the replication slot of a follower';
+
+CREATE FUNCTION pgtopic.peer_unfollow(follower int) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_unfollow' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_unfollow(int) IS 'drops the publications and the replication slot of a follower';
+
+CREATE FUNCTION pgtopic.peer_forget(follower int, topic int, partition int) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_forget' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_forget(int, int, int)
+    IS 'forgets how far a follower is with a partition, or with all (topic 0)';
+
+CREATE FUNCTION pgtopic.peer_unpublish(follower int, topic int, partition int, leader_epoch int) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_unpublish' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_unpublish(int, int, int, int) IS 'takes a partition out of a follower''s publications';
+
+CREATE FUNCTION pgtopic.peer_log_range(
+    follower int, topic int, partition int, leader_epoch int,
+    OUT log_start_offset bigint, OUT log_end_offset bigint
+) AS 'MODULE_PATHNAME', 'pgtopic_peer_log_range' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_log_range(int, int, int, int) IS 'where the log of a partition that is led here starts and ends';
+
+CREATE FUNCTION pgtopic.peer_publish(follower int, topic int, partition int, leader_epoch int, from_offset bigint)
+    RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_publish' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_publish(int, int, int, int, bigint)
+    IS 'puts a partition into a follower''s publications, from an offset on';
+
+CREATE FUNCTION pgtopic.peer_ready(follower int, topic int, partition int, leader_epoch int) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_ready' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_ready(int, int, int, int) IS 'says that a follower''s copy of a partition is complete';
+
+-- From here on: what peers may do, and whoever is allowed to be one.
+CREATE FUNCTION @extschema@.allow_peer(role regrole) RETURNS void LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    peer_function regprocedure;
+BEGIN
+    EXECUTE pg_catalog.format('GRANT USAGE ON SCHEMA pgtopic TO %s', role);
+    EXECUTE pg_catalog.format('GRANT SELECT ON ALL TABLES IN SCHEMA pgtopic TO %s', role);
+    EXECUTE pg_catalog.format('REVOKE ALL ON pgtopic.cluster, pgtopic.broker FROM %s', role);
+    -- the initial copy of a table that is made later is read by the role too
+    EXECUTE pg_catalog.format('ALTER DEFAULT PRIVILEGES FOR ROLE %I IN SCHEMA pgtopic GRANT SELECT ON TABLES TO %s',
+        (SELECT pg_catalog.pg_get_userbyid(n.nspowner) FROM pg_catalog.pg_namespace n WHERE n.nspname = 'pgtopic'), role);
+    FOR peer_function IN
+        SELECT p.oid FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace = 'pgtopic'::pg_catalog.regnamespace AND p.proname LIKE 'peer\_%'
+    LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s', peer_function, role);
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION @extschema@.allow_peer(regrole)
+    IS 'gives a role what brokers need that connect to this one; it also has to have LOGIN and REPLICATION';
+REVOKE ALL ON FUNCTION @extschema@.allow_peer(regrole) FROM PUBLIC;
+
+CREATE FUNCTION pgtopic.applied() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'pgtopic_applied' LANGUAGE C;
+COMMENT ON FUNCTION pgtopic.applied() IS 'has replication wait for segments';
+REVOKE ALL ON FUNCTION pgtopic.applied() FROM PUBLIC;
+
+----------------------------------------------------------------------
+-- Status views of a cluster
+----------------------------------------------------------------------
+
+CREATE FUNCTION pgtopic.broker_reports(
+    OUT broker int, OUT conninfo text, OUT is_self boolean, OUT is_controller boolean,
+    OUT state text, OUT last_seen timestamptz
+) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'pgtopic_broker_reports' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 3;
+COMMENT ON FUNCTION pgtopic.broker_reports() IS 'the brokers of the cluster, for the status view';
+REVOKE ALL ON FUNCTION pgtopic.broker_reports() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION pgtopic.broker_reports() TO pg_monitor;
+
+CREATE FUNCTION pgtopic.follower_reports(OUT follower int, OUT confirmed pg_lsn, OUT caught_up timestamptz)
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'pgtopic_follower_reports' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 3;
+COMMENT ON FUNCTION pgtopic.follower_reports() IS 'how far the followers of this broker are, for the status view';
+
+CREATE VIEW @extschema@.broker_status WITH (security_barrier) AS
+    SELECT b.broker, b.conninfo, b.is_self, b.is_controller, b.state, b.last_seen,
+           (SELECT pg_catalog.count(*)::int FROM pgtopic.partition p WHERE p.leader = b.broker) AS partitions_led,
+           (SELECT pg_catalog.count(*)::int FROM pgtopic.partition p WHERE b.broker = ANY (p.replicas)) AS replicas
+    FROM pgtopic.broker_reports() b;
+COMMENT ON VIEW @extschema@.broker_status IS 'the brokers of the cluster, as this one sees them; for members of pg_monitor';
+COMMENT ON COLUMN @extschema@.broker_status.conninfo IS 'how the others connect to it, without secrets';
+COMMENT ON COLUMN @extschema@.broker_status.is_controller IS 'whether it decides on the metadata';
+COMMENT ON COLUMN @extschema@.broker_status.state IS 'online, leaving, or offline: it does not answer this broker';
+COMMENT ON COLUMN @extschema@.broker_status.last_seen IS 'when it has answered this broker last';
+COMMENT ON COLUMN @extschema@.broker_status.replicas IS 'partitions that it has a replica of, those that it leads included';
+GRANT SELECT ON @extschema@.broker_status TO pg_monitor;
+
+CREATE VIEW @extschema@.replication_status WITH (security_barrier) AS
+    SELECT t.id::@extschema@.topic AS topic, p.partition, f.follower,
+           f.follower = ANY (p.isr) AS in_sync,
+           COALESCE(CASE WHEN p.leader = c.self THEN w.state ELSE r.state END, 'new') AS state,
+           CASE WHEN p.leader = c.self THEN pg_catalog.pg_wal_lsn_diff(
+               CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE pg_catalog.pg_current_wal_flush_lsn() END,
+               l.confirmed)::bigint END AS lag_bytes,
+           CASE WHEN p.leader = c.self THEN l.caught_up END AS last_caught_up
+    FROM pgtopic.cluster c
+    CROSS JOIN pgtopic.topic t
+    JOIN pgtopic.partition p ON p.topic_id = t.id
+    CROSS JOIN LATERAL pg_catalog.unnest(p.replicas) AS f(follower)
+    LEFT JOIN pgtopic.follower w ON w.topic_id = t.id AND w.partition = p.partition AND w.follower = f.follower
+    LEFT JOIN pgtopic.replica r ON r.topic_id = t.id AND r.partition = p.partition AND f.follower = c.self
+    LEFT JOIN pgtopic.follower_reports() l ON l.follower = f.follower
+    WHERE f.follower <> p.leader AND (p.leader = c.self OR f.follower = c.self)
+      AND pgtopic.can_use(t.id);
+COMMENT ON VIEW @extschema@.replication_status IS 'followers of the partitions that this broker leads, and its own copies of those that it follows';
+COMMENT ON COLUMN @extschema@.replication_status.in_sync IS 'whether it belongs to the in-sync replicas';
+COMMENT ON COLUMN @extschema@.replication_status.state IS 'at the leader: new, published (copying), reported, joining, ready, lagging; at the follower: new, unpublished, detached, cut, published, copying, ready';
+COMMENT ON COLUMN @extschema@.replication_status.lag_bytes IS 'at the leader: WAL that the follower has not confirmed';
+COMMENT ON COLUMN @extschema@.replication_status.last_caught_up IS 'at the leader: until when the follower has everything';
+GRANT SELECT ON @extschema@.replication_status TO PUBLIC;
+
+DO $$
+DECLARE
+    peer_function regprocedure;
+BEGIN
+    FOR peer_function IN
+        SELECT p.oid FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace = 'pgtopic'::pg_catalog.regnamespace AND p.proname LIKE 'peer\_%'
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', peer_function);
+    END LOOP;
+END $$;

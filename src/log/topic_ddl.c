@@ -18,8 +18,10 @@
 
 #include "base/compat.h"
 #include "base/name.h"
+#include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "catalog/topics.h"
+#include "log/topic_changes.h"
 #include "log/topic_ddl.h"
 #include "shmem/databases.h"
 #include "shmem/slots.h"
@@ -56,7 +58,9 @@ static void
 check_options(const TopicOptions *options)
 {
 	check_range("partitions", options->partitions, 1, PARTITIONS_MAX);
-	if (options->replication_factor != 1)
+	if (cluster_self() != 0)
+		check_range("replication_factor", options->replication_factor, 1, BROKERS_MAX);
+	else if (options->replication_factor != 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("replication factor %d is not possible with 1 broker",
@@ -142,6 +146,9 @@ topic_create(const char *name, const TopicOptions *options)
 				 errmsg("permission denied to create topic \"%s\"", name),
 				 errhint("Making topics needs the right to CREATE in schema \"%s\".", TOPICS_SCHEMA)));
 
+	if (cluster_self() != 0)
+		return topic_change_create(name, options);
+
 	extension_owner_begin(&saved);
 	SPI_connect();
 	topic = (int32) select_int64("SELECT pg_catalog.nextval('pgtopic.topic_id_seq')");
@@ -199,12 +206,12 @@ static const NumberOption number_options[] = {
 	{"retention_bytes", 0, PG_INT64_MAX},
 	{"segment_messages", SEGMENT_MESSAGES_MIN, SEGMENT_MESSAGES_MAX},
 	{"max_message_bytes", 1, MESSAGE_BYTES_MAX},
-	{"min_insync_replicas", 1, 1},	/* at most the replicas that there are */
+	{"min_insync_replicas", 1, BROKERS_MAX},	/* at most the replicas that there are */
 };
 
 /* What an option is to be set to, as SQL; NULL if there is no such option. */
 static char *
-option_sql(const char *option, const char *value)
+option_sql(const Topic *topic, const char *option, const char *value)
 {
 	const NumberOption *found = NULL;
 	bool		is_retention = strcmp(option, "retention") == 0;
@@ -236,7 +243,8 @@ option_sql(const char *option, const char *value)
 	{
 		int64		number = DatumGetInt64(DirectFunctionCall1(int8in, CStringGetDatum(value)));
 
-		check_range(option, number, found->min, found->max);
+		check_range(option, number, found->min,
+					strcmp(option, "min_insync_replicas") == 0 ? topic->replication_factor : found->max);
 		return int64_literal(true, number);
 	}
 }
@@ -274,7 +282,7 @@ topic_alter(int32 topic_id, const char *option, const char *value)
 	callback.arg = unconstify(char *, option);
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	sql = option_sql(option, value);
+	sql = option_sql(topic, option, value);
 	error_context_stack = callback.previous;
 	if (sql == NULL)
 		ereport(ERROR,
@@ -282,6 +290,11 @@ topic_alter(int32 topic_id, const char *option, const char *value)
 				 errmsg("a topic has no option \"%s\"", option),
 				 errhint("The options are retention, retention_bytes, segment_messages, max_message_bytes and min_insync_replicas.")));
 
+	if (cluster_self() != 0)
+	{
+		topic_change_alter(topic_id, option, sql);
+		return;
+	}
 	extension_owner_begin(&saved);
 	SPI_connect();
 	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.topic SET %s = %s WHERE id = %d",
@@ -293,6 +306,14 @@ topic_alter(int32 topic_id, const char *option, const char *value)
 	slots_forbid_prepare("alter_topic()");
 	/* the worker looks at retention anew */
 	database_wake_worker_at_commit(true);
+}
+
+static void
+notice_keys_move(const char *name)
+{
+	ereport(NOTICE,
+			(errmsg("keys of topic \"%s\" move to other partitions", name),
+			 errdetail("The order of messages with the same key holds among those produced before, and among those produced from now on.")));
 }
 
 void
@@ -310,6 +331,12 @@ topic_add_partitions(int32 topic_id, int32 total)
 	name = pstrdup(topic->name);
 	segment_messages = topic->segment_messages;
 	check_range("partitions", total, 1, PARTITIONS_MAX);
+	if (cluster_self() != 0)
+	{
+		topic_change_add_partitions(topic_id, total);
+		notice_keys_move(name);
+		return;
+	}
 
 	extension_owner_begin(&saved);
 	SPI_connect();
@@ -337,9 +364,7 @@ topic_add_partitions(int32 topic_id, int32 total)
 	extension_owner_end(&saved);
 	slots_forbid_prepare("add_partitions()");
 
-	ereport(NOTICE,
-			(errmsg("keys of topic \"%s\" move to other partitions", name),
-			 errdetail("The order of messages with the same key holds among those produced before, and among those produced from now on.")));
+	notice_keys_move(name);
 }
 
 void
@@ -356,6 +381,11 @@ topic_drop(int32 topic_id)
 		topic = topic_get(topic_id);
 	topic_check_owner(topic);
 	name = pstrdup(topic->name);
+	if (cluster_self() != 0)
+	{
+		topic_change_drop(topic_id);
+		return;
+	}
 
 	extension_owner_begin(&saved);
 	SPI_connect();

@@ -493,6 +493,19 @@ slot_set_segments_end(const SlotKey *key, int64 end, int64 segment_messages)
 	ConditionVariableBroadcast(partition_condition(key));
 }
 
+SlotResult
+slot_want_segments(SlotRef *ref, int64 up_to)
+{
+	PartitionSlot *slot = slots_lock(ref, LW_EXCLUSIVE);
+
+	if (slot == NULL)
+		return SLOT_MISSING;
+	slot->segments_wanted = Max(slot->segments_wanted, up_to);
+	slot->wants_segments = true;
+	LWLockRelease(&slot->lock);
+	return SLOT_OK;
+}
+
 int64
 slot_segments_wanted(const SlotKey *key)
 {

@@ -162,6 +162,9 @@ extern SlotInstallResult slot_install(SlotRef *ref, uint64 epoch,
 /* Says that segments up to this offset exist now (are committed). */
 extern void slot_set_segments_end(const SlotKey *key, int64 end, int64 segment_messages);
 
+/* Asks the worker for segments up to an offset, as slot_reserve() does. */
+extern SlotResult slot_want_segments(SlotRef *ref, int64 up_to);
+
 /* How far segments should reach: all offsets asked for so far.  0 if no slot. */
 extern int64 slot_segments_wanted(const SlotKey *key);
 

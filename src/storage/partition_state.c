@@ -415,6 +415,23 @@ partition_reserve(LogPartition *partition, int64 count)
 	}
 }
 
+void
+partition_ensure_segments(LogPartition *partition, int64 offset)
+{
+	int64		up_to = offset + partition->topic->segment_messages;
+
+	while (segments_end(partition) < up_to)
+	{
+		if (slot_want_segments(&partition->slot, up_to) == SLOT_MISSING)
+		{
+			install_slot(partition);
+			continue;
+		}
+		wait_for_segments(partition, partition->topic->segment_messages);
+		partition->segments_valid = false;
+	}
+}
+
 /* Numbers of partitions end before this, so no position's lock is meant (positions.c). */
 #define REPLICAS_LOCK	0xFFFF
 

@@ -64,6 +64,12 @@ typedef struct PartitionReplicas
 extern void partition_replicas(const LogPartition *partition, PartitionReplicas *replicas);
 
 /*
+ * For the apply worker of a follower: waits until there are segments for what follows
+ * an offset, in the same way.
+ */
+extern void partition_ensure_segments(LogPartition *partition, int64 offset);
+
+/*
  * A partition that this transaction has made: the worker does not see it yet, nor
  * does anybody else, so the session makes its segments itself.  Runs SQL.
  */

@@ -404,6 +404,20 @@ adopt_storage_task(void *arg)
 	MemoryContextSwitchTo(context);
 }
 
+/* After a restart nobody else says so. */
+static void
+look_for_cluster(void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ClusterRow	row;
+
+	worker_begin_transaction();
+	if (cluster_row_read(&row))
+		database_set_clustered(MyDatabaseId, true);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
 /* See storage_adopt(). */
 static void
 adopt_storage(void *arg)
@@ -453,6 +467,7 @@ pgtopic_maintenance_main(Datum arg)
 	uint32		wait_event = compat_wait_event("PgtopicMaintenanceMain");
 
 	context = worker_begin(WORKER_MAINTENANCE, DatumGetObjectId(arg));
+	(void) worker_run_task("looking whether this database is in a cluster", look_for_cluster, NULL);
 	(void) worker_run_task("adopting storage", adopt_storage, NULL);
 	for (;;)
 	{

@@ -28,6 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "base/segmap.h"
+#include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "catalog/topics.h"
 #include "storage/batches.h"
@@ -173,6 +174,7 @@ begin(int32 topic_id, int32 number, PartitionRow *row)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	topic = topic_find(topic_id);
 	if (topic != NULL && number < topic->partitions_count &&
+		OidIsValid(topic->partitions[number].relation) &&
 		storage_is_complete(&topic->partitions[number]) &&
 		partition_row_read(&topic->partitions[number], row))
 		return &topic->partitions[number];
@@ -194,7 +196,8 @@ expire(int32 topic, int32 number)
 	PartitionRow row;
 	LogPartition *partition = begin(topic, number, &row);
 
-	if (partition != NULL)
+	/* followers go by the log start that their leader tells them */
+	if (partition != NULL && partition_is_led_here(partition))
 	{
 		Retention	retention = read_retention(topic);
 
