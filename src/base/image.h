@@ -142,7 +142,11 @@ extern bool image_set_conninfo(Image *image, int32 broker, const char *conninfo,
  * With gone, the broker is not there any more and cannot hand over: it is taken
  * out of all partitions and of the image at once; where it led, the first in-sync
  * replica of the rest leads, with a new epoch.  Refused if it is the last in-sync
- * replica of anything, with the partition in the detail.
+ * replica of anything, with the partition in the detail, or the last broker that is
+ * not leaving.
+ *
+ * A move that is under way is changed: in its target, another broker takes the
+ * place of the one that leaves or is gone, in both cases as above.
  */
 extern bool image_remove_broker(Image *image, int32 broker, bool gone, ImageProblem *problem);
 
@@ -184,6 +188,8 @@ extern bool image_elect_leader(Image *image, int32 topic, int32 number, int32 br
  * image_change_isr(): broker is in sync, or is not.  The leader stays.
  * image_hand_over(): it has stopped, and its successor has everything (done): the
  * successor leads, with the next epoch; or it could not stop, and goes on leading.
+ * A leader sends one report at a time, and after "done" does not go on before it
+ * has got an answer or seen a newer image.
  */
 extern bool image_change_isr(Image *image, int32 topic, int32 number, int32 leader,
 							 int32 leader_epoch, int32 broker, bool in_sync,
@@ -197,6 +203,11 @@ extern bool image_hand_over(Image *image, int32 topic, int32 number, int32 leade
  * when all of the target are in sync, a leader outside of it hands over to the
  * target's first; when the leader is in it, replicas become the target, isr what
  * of it is in there.  A leaving broker without replicas is taken out.
+ *
+ * A handover that is under way to a broker outside of the target comes to its end
+ * first.  One that came to nothing (the leader could not stop, or the successor is
+ * not in sync or gone) is not begun again in the same change, but in the next one,
+ * whatever it is about; a controller without changes may call this by itself.
  */
 extern void image_advance(Image *image);
 

@@ -64,10 +64,7 @@ quorum_on_vote_request(QuorumDurable *durable, const VoteRequest *request,
 					 request->image_term, request->image_version))
 	{
 		if (request->term > durable->term)
-		{
 			take_term(durable, request->term);
-			*store = true;
-		}
 		if (durable->voted_for == 0)
 		{
 			durable->voted_for = request->candidate;

@@ -92,6 +92,8 @@ test_garbled(void)
 		"pgtopic-image\t1\ncluster\tc\t3\t1\nother\nend\n",
 		"pgtopic-image\t1\ncluster\tc\t3\t1\n\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\nend\n",
 	};
+	static const char start[] = "pgtopic-image\t1\ncluster\tc\t3\t1\npartition\t1\t0\t1\t0\t0\t";
+	char	   *garbled;
 	Image	   *image = rich_image();
 	char	   *text = image_format(image);
 	size_t		length = strlen(text);
@@ -107,12 +109,20 @@ test_garbled(void)
 		bad += image_parse(pnstrdup(text, i)) != NULL;
 	CHECK_INT(bad, 0);
 
+	/* a list that is too long for where it goes */
+	garbled = palloc(sizeof(start) + 2 * 100000 + 16);
+	strcpy(garbled, start);
+	for (int i = 0; i < 100000; i++)
+		strcpy(garbled + sizeof(start) - 1 + 2 * i, "1,");
+	strcpy(garbled + sizeof(start) - 1 + 2 * 100000 - 1, "\t1\t\nend\n");
+	CHECK(image_parse(garbled) == NULL);
+
 	/* what can still be read is valid */
 	for (int i = 0; i < 50000; i++)
 	{
-		char	   *garbled = pstrdup(text);
 		Image	   *read;
 
+		garbled = pstrdup(text);
 		for (uint32 n = 1 + random_below(3); n > 0; n--)
 		{
 			static const char some[] = "\t\n\\0123459,-Nt";

@@ -312,6 +312,19 @@ test_controller(void)
 	CHECK_INT(quorum_tick(&run, &durable, &three, 1072), QUORUM_NOTHING);
 	CHECK_INT(quorum_tick(&run, &durable, &three, 1171), QUORUM_CAMPAIGN);
 
+	/* elected again, but its image was replaced by one with a lower version between */
+	make_controller(&run, &durable, &three, 1000);
+	durable.image_version = 20;
+	reply = (AcceptReply) {6, true, 6, 20};
+	quorum_on_accept_reply(&run, &durable, 2, &reply, 1001, &store);
+	durable.term = durable.image_term = 7;
+	durable.image_version = 19;
+	quorum_step_down(&run, 1001, 0);
+	quorum_campaign(&run, &durable, 1200, 0);
+	CHECK(!quorum_has_won(&run, &durable, &three));
+	quorum_become_controller(&run, &durable, 1200);
+	CHECK(durable.image_version == 20 && !quorum_advance_commit(&run, &durable, &three));
+
 	/* who has stepped down is not the controller of this term any more */
 	make_controller(&run, &durable, &three, 1000);
 	quorum_step_down(&run, 1200, 0);

@@ -390,6 +390,23 @@ agreed(void)
 }
 
 static void
+check_one_controller(void)
+{
+	int			count = 0;
+
+	for (int i = 0; i < brokers_count; i++)
+	{
+		if (quorum_is_controller(&brokers[i].run, &brokers[i].mem.durable))
+		{
+			count++;
+			require(quorum_is_member(&images[commits[commits_max]].members, brokers[i].id),
+					"without faults, the controller is a member");
+		}
+	}
+	require(count == 1, "without faults, there is one controller");
+}
+
+static void
 start(uint64 seed)
 {
 	QuorumMembers members = {0};
@@ -464,6 +481,7 @@ run(uint64 seed)
 	for (int i = 0; i < STABLE_TIME; i++)
 		tick();
 	require(images[commits[commits_max]].term == term, "without faults, a controller stays");
+	check_one_controller();
 }
 
 static void
