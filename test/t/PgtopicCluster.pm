@@ -75,7 +75,10 @@ sub add_node
 		"$self->{name}$number",
 		streaming => 'logical',
 		start => 0,
-		conf => join("\n", $CONF, $self->{conf}, $param{conf} // '', ''));
+		conf => $CONF);
+	# 18 counts what a subscription needs apart from slots
+	$node->append_conf('postgresql.conf', 'max_active_replication_origins = 20') if PgtopicTest::major($node) >= 18;
+	$node->append_conf('postgresql.conf', join("\n", $self->{conf}, $param{conf} // ''));
 	my $dir = $node->basedir;
 
 	bless $node, 'PgtopicCluster::Broker';
@@ -87,6 +90,7 @@ sub add_node
 		# a password of its own, so that a wrong one is found out
 		password => join('', map { ('a' .. 'z', 0 .. 9)[ rand 36 ] } 1 .. 20),
 		up => 0,
+		outside => $self->{created},
 	  };
 	_write_file($node->data_dir . '/pg_hba.conf', <<"EOC", 0600);
 local all all trust
@@ -142,7 +146,12 @@ sub _write_file
 }
 
 sub numbers { return 1 .. $#{ $_[0]{brokers} }; }
-sub running { my ($self) = @_; return grep { $self->{brokers}[$_]{up} } $self->numbers; }
+# Those that run, and have not left the cluster, nor are yet to join it.
+sub running
+{
+	my ($self) = @_;
+	return grep { $self->{brokers}[$_]{up} && !$self->{brokers}[$_]{outside} } $self->numbers;
+}
 sub node { return $_[0]->_broker($_[1])->{node}; }
 sub service_file { return $_[0]->node($_[1])->{pgtopic_service_file}; }
 sub conninfo { return "service=broker$_[1]"; }
@@ -195,33 +204,60 @@ sub _forget
 #-----------------------------------------------------------------------
 # The cluster
 
-# Broker 1 makes the cluster, the others join it one after the other.
+# Broker 1 makes the cluster; the others are outside of it.
+sub create_first
+{
+	my ($self) = @_;
+	$self->ask_ok(1, "SELECT create_cluster('" . $self->conninfo(1) . "')");
+	$self->{created} = 1;
+	$self->_broker($_)->{outside} = 1 for grep { $_ > 1 } $self->numbers;
+	return;
+}
+
+# The same, and the others join one after the other.
 sub create
 {
 	my ($self) = @_;
-	$self->ask_ok(1, "SELECT create_cluster('" . conninfo(undef, 1) . "')");
+	$self->create_first;
 	$self->join_broker($_) for grep { $_ > 1 } $self->numbers;
 	return;
 }
 
 # A broker joins through another one, broker 1 unless told otherwise; returns when
-# all that run know it.
+# all that run know it.  The cluster numbers brokers in the order in which they have
+# joined, and never gives a number again: nodes have to join in their order, and once.
 sub join_broker
 {
 	my ($self, $number, $through) = @_;
-	my $bootstrap = conninfo(undef, $through // 1);
-	my $own = conninfo(undef, $number);
+	my $bootstrap = $self->conninfo($through // 1);
+	my $own = $self->conninfo($number);
 
 	$self->ask_ok($number, "SELECT join_cluster('$bootstrap', '$own')");
+	$self->_broker($number)->{outside} = 0;
 	my $is = $self->poll(sub { $self->ask($number, 'SELECT broker FROM broker_status WHERE is_self') }, $number);
 	die "the broker that should be number $number is " . ($is // 'not there') if ($is // '') ne $number;
 	for my $broker ($self->running)
 	{
-		# those that have not joined yet know nobody
-		next if ($self->ask($broker, 'SELECT count(*) FROM pgtopic.cluster') // 0) == 0;
 		$self->poll(sub { $self->ask($broker, "SELECT count(*) FROM broker_status WHERE broker = $number") }, 1) eq '1'
 		  or die "broker $broker does not know broker $number";
 	}
+	return;
+}
+
+# A broker leaves by itself, or is taken out by another one.  Its server goes on.
+sub leave
+{
+	my ($self, $number) = @_;
+	$self->ask_ok($number, 'SELECT leave_cluster()');
+	$self->_broker($number)->{outside} = 1;
+	return;
+}
+
+sub remove
+{
+	my ($self, $number, $by) = @_;
+	$self->ask_ok($by, "SELECT remove_broker($number)");
+	$self->_broker($number)->{outside} = 1;
 	return;
 }
 
@@ -413,46 +449,55 @@ sub differences
 }
 
 # A test: all replicas that run have the same messages, up to the leader's high
-# watermark.  Waits for the others' high watermarks to get there, and their
-# storage with it: a replica is in sync when it has everything below it.
-#	replicas => [ ... ]		empty => 1: there may be nothing to compare
+# watermark, which the others' have to reach within that many seconds.
+#	replicas => [ ... ]		empty => 1: there may be nothing to compare		seconds => ...
 sub same_content
 {
 	my ($self, $topic, $name, %param) = @_;
-	my ($behind, @lines);
-
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	$name //= "replicas of $topic have the same content";
-	$behind = $self->poll(sub {
-		my %seen = map { $_ => $self->partitions($topic, $_) } $self->running;
-		my ($any) = $self->running;
-		for my $partition (sort { $a <=> $b } keys %{ $seen{$any} })
-		{
-			my ($leader, $replicas) = @{ $seen{$any}{$partition} }{qw(leader replicas)};
-			$replicas = $param{replicas} // $replicas;
-			$leader = $replicas->[0] if $param{replicas};
-			return "the leader of $topic-$partition, $leader, does not run" if !$seen{$leader};
-			for my $replica (grep { $seen{$_} } @$replicas)
-			{
-				my ($has, $wanted) = map { $_->{$partition}{high_watermark} // '?' } $seen{$replica}, $seen{$leader};
-				return "broker $replica has a high watermark of $has instead of $wanted for $topic-$partition" if $has ne $wanted;
-			}
-		}
-		return '';
-	}, '', $param{seconds});
-	@lines = ($behind) if $behind ne '';
+	return is(join("\n", $self->content_problems($topic, %param)), '', $name // "replicas of $topic have the same content");
+}
+
+# What same_content() complains of, as lines.
+sub content_problems
+{
+	my ($self, $topic, %param) = @_;
+	my $behind = $self->poll(sub { $self->_behind($topic, %param) }, '', $param{seconds});
+	my @lines = $behind ne '' ? ($behind) : ();
+
 	push @lines, $self->differences($topic, %param);
 	if (!$param{empty})
 	{
-		my $sums = $self->checksums($topic, %param);
 		my $messages = 0;
-		for my $sum (values %$sums)
+		for my $sum (values %{ $self->checksums($topic, %param) })
 		{
 			$messages += (split / /, (values %{ $sum->{brokers} })[0])[0];
 		}
 		push @lines, 'there is nothing to compare' if $messages == 0;
 	}
-	return is(join("\n", @lines), '', $name);
+	return @lines;
+}
+
+# Which replica has another high watermark than its leader; '' if none has.
+sub _behind
+{
+	my ($self, $topic, %param) = @_;
+	my %seen = map { $_ => $self->partitions($topic, $_) } $self->running;
+	my ($any) = $self->running;
+
+	for my $partition (sort { $a <=> $b } keys %{ $seen{$any} })
+	{
+		my $state = $seen{$any}{$partition};
+		my $replicas = $param{replicas} // $state->{replicas};
+		my $leader = $param{replicas} ? $replicas->[0] : $state->{leader};
+		return "the leader of $topic-$partition, $leader, does not run" if !$seen{$leader};
+		for my $replica (grep { $seen{$_} } @$replicas)
+		{
+			my ($has, $wanted) = map { $_->{$partition}{high_watermark} // '?' } $seen{$replica}, $seen{$leader};
+			return "broker $replica has a high watermark of $has instead of $wanted for $topic-$partition" if $has ne $wanted;
+		}
+	}
+	return '';
 }
 
 # All messages of a topic, as in the tables of one broker or of each partition's
@@ -652,7 +697,7 @@ sub stop_all
 {
 	my ($self) = @_;
 	$self->heal;
-	$self->stop($_) for $self->running;
+	$self->stop($_) for grep { $self->{brokers}[$_]{up} } $self->numbers;
 	return;
 }
 
