@@ -211,6 +211,8 @@ $cluster->start(3);
 $load->await_progress(20);
 my $gone = $cluster->ask_ok(3, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'load'");
 $load->await_progress(10);
+$load->stop('a');
+$load->await_progress(5, 'b', 'c', 't');
 $load->stop;
 $load->drain(3);
 $load->check('load with a crash', number => 3);
