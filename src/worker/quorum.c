@@ -674,6 +674,10 @@ pgtopic_quorum_main(Datum arg)
 
 	links_context = AllocSetContextCreate(TopMemoryContext, "pgtopic links", ALLOCSET_SMALL_SIZES);
 	quorum_run_init(&run, 0, times(), cluster_clock_ms(), random_number());
+	read_row();
+	/* who is alone has nobody to wait for */
+	if (members.count == 1)
+		run.election_due = 0;
 	for (;;)
 	{
 		int64		now = cluster_clock_ms();

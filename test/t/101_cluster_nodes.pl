@@ -154,6 +154,21 @@ my $sums = $cluster->checksums('c', @all);
 is(join(' ', map { "$sums->{$_}{from}-$sums->{$_}{to}" } 0, 1), '0-60 0-2', 'checksums: all that is settled');
 is(join(' ', map { (split / /, $sums->{0}{brokers}{$_})[0] } 1 .. 3), '60 60 60', '... all messages');
 $cluster->same_content('c', 'content is the same', @all);
+is($cluster->out_of_sync, '', 'brokers that say the same of partitions agree');
+$cluster->wait_in_sync(1);
+for (
+	[ "isr = '{}'", qr/^broker 2: c-0: leader 1, replicas \{1\}, in sync \{\}$/, 'a replica that is not in sync' ],
+	[ "replicas = '{1,2}'", qr/^broker 2: c-0: leader 1, replicas \{1,2\}, in sync \{1\}$/, '... of two' ],
+	[ 'leader = 3', qr/^broker 2: c-0: leader 3, /, 'a leader that is not in sync' ],
+	[ 'leader_epoch = 7', qr/^broker 2: c 0 1 7 .*; broker 1: c 0 1 0 /, 'another epoch' ])
+{
+	my ($change, $pattern, $name) = @$_;
+	my $where = "topic_id = (SELECT id FROM pgtopic.topic WHERE name = 'c') AND partition = 0";
+	$cluster->ask_ok(2, "UPDATE pgtopic.partition SET $change WHERE $where");
+	like($cluster->out_of_sync, $pattern, "seen: $name");
+	is($cluster->out_of_sync(without => [2]), '', '... unless that broker does not count') if $change ne 'leader = 3';
+	$cluster->ask_ok(2, "UPDATE pgtopic.partition SET isr = '{1}', replicas = '{1}', leader = 1, leader_epoch = 0 WHERE $where");
+}
 is(scalar(@{ $cluster->messages('c', 1) }), 61, 'all messages of a broker');
 is(join('|', map { $_ // 'NULL' } @{ $cluster->messages('c', 2)->[5] }), '0|5|k2|NULL', '... with their keys and values');
 
@@ -177,6 +192,11 @@ for (
 	$cluster->ask_ok(2, "DELETE FROM pgtopic.t${id}_p$partition; INSERT INTO pgtopic.t${id}_p$partition TABLE kept");
 }
 is(join("\n", $cluster->differences('c', @all)), '', 'without any, there are none');
+$cluster->ask_ok(3, "SELECT produce('c', 'more', partition => 1)");
+like(join("\n", $cluster->content_problems('c', @all, seconds => 0)), qr/^broker 3 has a high watermark of 3 instead of 2 for c-1$/, 'a broker that has more is seen');
+$cluster->ask_ok($_, "SELECT create_topic('empty')") for $cluster->numbers;
+is(join("\n", $cluster->content_problems('empty', @all)), 'there is nothing to compare', 'content that is not there is no same content');
+is(join("\n", $cluster->content_problems('empty', @all, empty => 1)), '', '... unless the test says so');
 
 # --- load, with a crash: a cluster of one keeps what it has acknowledged ---
 
@@ -191,6 +211,8 @@ $cluster->start(3);
 $load->await_progress(20);
 my $gone = $cluster->ask_ok(3, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'load'");
 $load->await_progress(10);
+$load->stop('a');
+$load->await_progress(5, 'b', 'c', 't');
 $load->stop;
 $load->drain(3);
 $load->check('load with a crash', number => 3);

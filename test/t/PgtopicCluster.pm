@@ -204,12 +204,21 @@ sub _forget
 #-----------------------------------------------------------------------
 # The cluster
 
-# Broker 1 makes the cluster, the others join it one after the other.
+# Broker 1 makes the cluster; the others are outside of it.
+sub create_first
+{
+	my ($self) = @_;
+	$self->ask_ok(1, "SELECT create_cluster('" . $self->conninfo(1) . "')");
+	$self->{created} = 1;
+	$self->_broker($_)->{outside} = 1 for grep { $_ > 1 } $self->numbers;
+	return;
+}
+
+# The same, and the others join one after the other.
 sub create
 {
 	my ($self) = @_;
-	$self->{created} = 1;
-	$self->ask_ok(1, "SELECT create_cluster('" . $self->conninfo(1) . "')");
+	$self->create_first;
 	$self->join_broker($_) for grep { $_ > 1 } $self->numbers;
 	return;
 }
@@ -229,8 +238,6 @@ sub join_broker
 	die "the broker that should be number $number is " . ($is // 'not there') if ($is // '') ne $number;
 	for my $broker ($self->running)
 	{
-		# those that have not joined yet know nobody
-		next if ($self->ask($broker, 'SELECT count(*) FROM pgtopic.cluster') // 0) == 0;
 		$self->poll(sub { $self->ask($broker, "SELECT count(*) FROM broker_status WHERE broker = $number") }, 1) eq '1'
 		  or die "broker $broker does not know broker $number";
 	}
@@ -442,46 +449,55 @@ sub differences
 }
 
 # A test: all replicas that run have the same messages, up to the leader's high
-# watermark.  Waits for the others' high watermarks to get there, and their
-# storage with it: a replica is in sync when it has everything below it.
-#	replicas => [ ... ]		empty => 1: there may be nothing to compare
+# watermark, which the others' have to reach within that many seconds.
+#	replicas => [ ... ]		empty => 1: there may be nothing to compare		seconds => ...
 sub same_content
 {
 	my ($self, $topic, $name, %param) = @_;
-	my ($behind, @lines);
-
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	$name //= "replicas of $topic have the same content";
-	$behind = $self->poll(sub {
-		my %seen = map { $_ => $self->partitions($topic, $_) } $self->running;
-		my ($any) = $self->running;
-		for my $partition (sort { $a <=> $b } keys %{ $seen{$any} })
-		{
-			my ($leader, $replicas) = @{ $seen{$any}{$partition} }{qw(leader replicas)};
-			$replicas = $param{replicas} // $replicas;
-			$leader = $replicas->[0] if $param{replicas};
-			return "the leader of $topic-$partition, $leader, does not run" if !$seen{$leader};
-			for my $replica (grep { $seen{$_} } @$replicas)
-			{
-				my ($has, $wanted) = map { $_->{$partition}{high_watermark} // '?' } $seen{$replica}, $seen{$leader};
-				return "broker $replica has a high watermark of $has instead of $wanted for $topic-$partition" if $has ne $wanted;
-			}
-		}
-		return '';
-	}, '', $param{seconds});
-	@lines = ($behind) if $behind ne '';
+	return is(join("\n", $self->content_problems($topic, %param)), '', $name // "replicas of $topic have the same content");
+}
+
+# What same_content() complains of, as lines.
+sub content_problems
+{
+	my ($self, $topic, %param) = @_;
+	my $behind = $self->poll(sub { $self->_behind($topic, %param) }, '', $param{seconds});
+	my @lines = $behind ne '' ? ($behind) : ();
+
 	push @lines, $self->differences($topic, %param);
 	if (!$param{empty})
 	{
-		my $sums = $self->checksums($topic, %param);
 		my $messages = 0;
-		for my $sum (values %$sums)
+		for my $sum (values %{ $self->checksums($topic, %param) })
 		{
 			$messages += (split / /, (values %{ $sum->{brokers} })[0])[0];
 		}
 		push @lines, 'there is nothing to compare' if $messages == 0;
 	}
-	return is(join("\n", @lines), '', $name);
+	return @lines;
+}
+
+# Which replica has another high watermark than its leader; '' if none has.
+sub _behind
+{
+	my ($self, $topic, %param) = @_;
+	my %seen = map { $_ => $self->partitions($topic, $_) } $self->running;
+	my ($any) = $self->running;
+
+	for my $partition (sort { $a <=> $b } keys %{ $seen{$any} })
+	{
+		my $state = $seen{$any}{$partition};
+		my $replicas = $param{replicas} // $state->{replicas};
+		my $leader = $param{replicas} ? $replicas->[0] : $state->{leader};
+		return "the leader of $topic-$partition, $leader, does not run" if !$seen{$leader};
+		for my $replica (grep { $seen{$_} } @$replicas)
+		{
+			my ($has, $wanted) = map { $_->{$partition}{high_watermark} // '?' } $seen{$replica}, $seen{$leader};
+			return "broker $replica has a high watermark of $has instead of $wanted for $topic-$partition" if $has ne $wanted;
+		}
+	}
+	return '';
 }
 
 # All messages of a topic, as in the tables of one broker or of each partition's

@@ -22,6 +22,7 @@ use warnings;
 use POSIX ();
 use PgtopicTest ();
 use PostgreSQL::Test::Utils;
+use TcpProxy;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
@@ -141,8 +142,8 @@ sub _start
 	{
 		# what the test has defined for its own end is not for this process
 		delete @SIG{qw(__DIE__ __WARN__ ALRM)};
-		close $write;
-		my $good = eval { $self->_run($read, $file, \@brokers, $param, $step); 1; };
+		# nor are its files: those who wait for their ends would wait for us
+		my $good = eval { TcpProxy::let_go($read); $self->_run($read, $file, \@brokers, $param, $step); 1; };
 		if (!$good && open(my $fh, '>>', "$file.died")) { print $fh $@; close $fh; }
 		POSIX::_exit($good ? 0 : 1);
 	}

@@ -109,6 +109,32 @@ sub DESTROY
 	return;
 }
 
+# For a process that was forked from a test: lets go of all files but these.  Pipes
+# to other processes must be seen to end when the test closes them.  The numbers
+# stay taken: Perl counts who uses them, and would not close a socket that gets the
+# number of a handle that it still knows.
+sub let_go
+{
+	my %keep = map { fileno($_) => 1 } @_;
+	my $null = POSIX::open('/dev/null', POSIX::O_RDWR()) // die "/dev/null: $!";
+	my @open = 0 .. 255;
+
+	untie *STDOUT;
+	untie *STDERR;
+	if (opendir(my $dir, '/proc/self/fd'))
+	{
+		@open = grep { /^\d+$/ } readdir $dir;
+		closedir $dir;
+	}
+	for my $file (grep { !$keep{$_} && $_ != $null } @open)
+	{
+		my $copy = POSIX::dup($file) // next;
+		POSIX::close($copy);
+		POSIX::dup2($null, $file);
+	}
+	return;
+}
+
 sub _direction
 {
 	my ($direction) = @_;
@@ -182,34 +208,9 @@ sub run
 	($listener, $control, $target) = @_;
 	$SIG{$_} = 'DEFAULT' for qw(INT TERM HUP ALRM CHLD);
 	$SIG{PIPE} = 'IGNORE';
-	close_files();
+	TcpProxy::let_go($listener, $control);
 	$control->blocking(0);
 	1 while turn();
-	return;
-}
-
-# What was inherited: pipes to other processes must be seen to end when the test
-# closes them.  The numbers stay taken: Perl counts who uses them, and would not
-# close a socket that gets the number of a handle that it still knows.
-sub close_files
-{
-	my %keep = map { $_ => 1 } fileno($listener), fileno($control);
-	my $null = POSIX::open('/dev/null', POSIX::O_RDWR()) // die "/dev/null: $!";
-	my @open = 0 .. 255;
-
-	untie *STDOUT;
-	untie *STDERR;
-	if (opendir(my $dir, '/proc/self/fd'))
-	{
-		@open = grep { /^\d+$/ } readdir $dir;
-		closedir $dir;
-	}
-	for my $file (grep { !$keep{$_} && $_ != $null } @open)
-	{
-		my $copy = POSIX::dup($file) // next;
-		POSIX::close($copy);
-		POSIX::dup2($null, $file);
-	}
 	return;
 }
 
