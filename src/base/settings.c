@@ -81,7 +81,7 @@ settings_define(void)
 							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	DefineCustomEnumVariable("pgtopic.acks",
-							 "Sets which replicas have to have what a transaction has produced or consumed before its commit returns.",
+							 "Sets which replicas a commit of what was produced or consumed waits for.",
 							 "With \"all\", all in-sync replicas of the partitions, where there are others than "
 							 "the leader. With \"leader\", the leader alone.",
 							 &pgtopic_acks,

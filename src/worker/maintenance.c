@@ -359,6 +359,8 @@ tell_log_starts(void)
 {
 	HASH_SEQ_STATUS status;
 	LogStart   *start;
+	List	   *changed = NIL;
+	ListCell   *cell;
 	bool		succeeded;
 
 	if (log_starts == NULL)
@@ -373,6 +375,7 @@ tell_log_starts(void)
 	if (!succeeded)
 		return false;
 
+	/* a scan of a hash table must not outlive a transaction */
 	hash_seq_init(&status, log_starts);
 	while ((start = hash_seq_search(&status)) != NULL)
 	{
@@ -380,14 +383,14 @@ tell_log_starts(void)
 		if (!start->led)
 			hash_search(log_starts, &start->key, HASH_REMOVE, NULL);
 		else if (start->told != start->log_start)
-		{
-			LogStart	task = *start;
-
-			succeeded &= worker_run_task(worker_describe("telling followers of the log start",
-														 start->key.topic),
-										 tell_log_start_task, &task);
-			start->told = task.told;
-		}
+			changed = lappend(changed, start);
+	}
+	foreach(cell, changed)
+	{
+		start = lfirst(cell);
+		succeeded &= worker_run_task(worker_describe("telling followers of the log start",
+													 start->key.topic),
+									 tell_log_start_task, start);
 	}
 	return succeeded;
 }
