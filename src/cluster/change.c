@@ -202,6 +202,7 @@ change_propose(const char *operation, char **values, int count)
 	ClusterStore store;
 	ClusterState state;
 	Image	   *image;
+	char	   *fault;
 	bool		changed;
 
 	if (!store_lock(&store))
@@ -225,6 +226,10 @@ change_propose(const char *operation, char **values, int count)
 	result.term = store.durable.term;
 	if (!changed)
 		return result;
+	image_advance(image);
+	fault = image_fault(image);
+	if (fault)
+		elog(ERROR, "change \"%s\" would damage the cluster's metadata: %s", operation, fault);
 
 	quorum_propose(&store.durable);
 	result.version = store.durable.image_version;

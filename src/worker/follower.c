@@ -472,6 +472,8 @@ look(void *arg)
 	worker_owner_begin(&saved);
 	MemoryContextSwitchTo(context);
 	result->replicas = replicas_read(&result->count);
+	/* SPI leaves its own context behind */
+	MemoryContextSwitchTo(context);
 	result->subscribed = subscribe_leaders(&result->nsubscribed);
 	worker_owner_end(&saved, context);
 }

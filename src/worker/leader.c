@@ -37,6 +37,7 @@
 #include "cluster/publish.h"
 #include "shmem/cluster_state.h"
 #include "shmem/followers.h"
+#include "shmem/slots.h"
 #include "storage/partition_state.h"
 #include "worker/replication.h"
 #include "worker/workers.h"
@@ -125,7 +126,6 @@ look(void *arg)
 {
 	Look	   *result = arg;
 	ExtensionOwner saved;
-	MemoryContext old;
 	int			count;
 
 	worker_owner_begin(&saved);
@@ -134,8 +134,7 @@ look(void *arg)
 					  "SELECT p.topic_id, p.partition FROM pgtopic.partition p, pgtopic.cluster c"
 					  " WHERE p.leader = c.self AND pg_catalog.cardinality(p.replicas) > 1 ORDER BY 1, 2");
 	count = (int) SPI_processed;
-	old = MemoryContextSwitchTo(round_context);
-	result->led = palloc0((count + 1) * sizeof(Led));
+	result->led = MemoryContextAllocZero(round_context, (count + 1) * sizeof(Led));
 	for (int i = 0; i < count; i++)
 	{
 		Led		   *led = &result->led[result->led_count];
@@ -147,7 +146,7 @@ look(void *arg)
 	}
 	extension_execute(SPI_OK_SELECT, "SELECT topic_id, partition, follower, state FROM pgtopic.follower");
 	count = (int) SPI_processed;
-	result->followers = palloc0((count + 1) * sizeof(Follower));
+	result->followers = MemoryContextAllocZero(round_context, (count + 1) * sizeof(Follower));
 	result->followers_count = count;
 	for (int i = 0; i < count; i++)
 	{
@@ -156,9 +155,9 @@ look(void *arg)
 		row->topic = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
 		row->partition = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
 		row->follower = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3));
-		row->state = pstrdup(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4));
+		row->state = MemoryContextStrdup(round_context,
+										 SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4));
 	}
-	MemoryContextSwitchTo(old);
 	worker_owner_end(&saved, round_context);
 }
 
@@ -455,6 +454,8 @@ leader_run(void)
 
 	round_context = CurrentMemoryContext;
 	memset(&now, 0, sizeof(now));
+	/* the acks worker looks seldom while nothing waits for it */
+	(void) slots_confirm(followers_poll());
 	if (!worker_run_task("looking at what this broker leads", look, &now))
 		return false;
 	for (int i = 0; i < now.led_count; i++)
