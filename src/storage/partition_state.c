@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
 #include "storage/lock.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
@@ -428,7 +429,10 @@ partition_ensure_segments(LogPartition *partition, int64 offset)
 			continue;
 		}
 		wait_for_segments(partition, partition->topic->segment_messages);
+		/* the table is locked already, so locking it tells nothing new */
+		AcceptInvalidationMessages();
 		partition->segments_valid = false;
+		CHECK_FOR_INTERRUPTS();
 	}
 }
 
