@@ -227,7 +227,8 @@ extern void slots_forget_follower(int follower);
 /*
  * For the acks worker.  Moves the watermarks of this database as far as followers
  * have confirmed, and wakes who waits for that; with moved set, followers_poll()
- * has found something.  Returns whether anything waits.  No errors.
+ * has found something.  Returns whether anything waits.  No errors, but for want
+ * of memory the first time.
  */
 extern bool slots_confirm(bool moved);
 
