@@ -74,6 +74,20 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 #define compat_local_xid()			(MyProc->vxid.lxid)
 #endif
 
+/* 17: processes have numbers of their own */
+#if PG_VERSION_NUM < 170000
+#define compat_proc_number()		(MyProc->pgprocno)
+#else
+#define compat_proc_number()		(MyProcNumber)
+#endif
+
+/* 17: sets of events belong to a resource owner */
+#if PG_VERSION_NUM < 170000
+#define compat_create_wait_event_set(count)	CreateWaitEventSet(CurrentMemoryContext, count)
+#else
+#define compat_create_wait_event_set(count)	CreateWaitEventSet(CurrentResourceOwner, count)
+#endif
+
 /* 18: functions that do not return say so in front */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn					__attribute__((noreturn))
