@@ -166,6 +166,13 @@ has_items(const Peer *peer)
 	return peer->items_first < peer->items_end;
 }
 
+/* Whether the last unit is still without its sync: the peer need not answer to it. */
+static bool
+has_open_unit(const Peer *peer)
+{
+	return has_items(peer) && peer->items[peer->items_end - 1].kind != ITEM_SYNC;
+}
+
 /* Notes why a connection is no good any more, and closes it. */
 static void
 note_lost(Peer *peer)
@@ -230,10 +237,7 @@ peer_send_wait(Peer *peer, const PeerStatement *statement, const PeerParams *par
 	PeerOutcome outcome;
 
 	if (!(peer->prepared & (UINT64CONST(1) << statement->number)))
-	{
 		send_prepare(peer, statement);
-		peer_sync(peer);
-	}
 	outcome = peer_receive_all(peer);
 	if (outcome != PEER_OK)
 		return outcome;
@@ -281,8 +285,7 @@ peer_send_quietly(Peer *peer, const char *sql)
 	if (peer->conn == NULL)
 		return false;
 	/* what has been sent so far may fail, and this is no part of it */
-	if (has_items(peer) && peer->items[peer->items_end - 1].kind != ITEM_SYNC &&
-		!sync_quietly(peer))
+	if (has_open_unit(peer) && !sync_quietly(peer))
 		return false;
 	if (peer->items_end >= peer->items_size ||
 		!PQsendQueryParams(peer->conn, sql, 0, NULL, NULL, NULL, NULL, 1))
@@ -510,6 +513,8 @@ peer_receive_all(Peer *peer)
 {
 	PeerOutcome outcome = PEER_OK;
 
+	if (has_open_unit(peer))
+		peer_sync(peer);
 	while (has_items(peer) && outcome == PEER_OK)
 		outcome = peer_receive(peer, NULL, NULL);
 	return outcome;
@@ -564,8 +569,7 @@ peer_settle(Peer *peer, int milliseconds)
 	PQclear(peer->result);
 	peer->result = NULL;
 	waiting.deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), milliseconds);
-	if (has_items(peer) && peer->items[peer->items_end - 1].kind != ITEM_SYNC &&
-		!sync_quietly(peer))
+	if (has_open_unit(peer) && !sync_quietly(peer))
 		outcome = PEER_LOST;
 	/* the last unit counts; those before it may have failed for good reason */
 	while (has_items(peer) && outcome != PEER_LOST)
