@@ -258,8 +258,9 @@ watch_begin(GroupWatch *watch, int32 topic, const char *group, Deadline deadline
 
 /* A broker cannot be reached.  The others get a moment, then it is an error. */
 static void
-note_failure(GroupWatch *watch, const PeerFailure *failure)
+note_failure(GroupWatch *watch, ConsumePlace *place, const PeerFailure *failure)
 {
+	place->failed = true;
 	if (watch->failure.broker == 0)
 		watch->deadline.at = Min(watch->deadline.at,
 								 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
@@ -297,6 +298,7 @@ update_places(GroupWatch *watch, Topic *topic)
 		places[count].broker = partition->leader;
 		places[count].look = true;
 		places[count].ready = false;
+		places[count].failed = false;
 		places[count].waiting = NULL;
 		for (int old = 0; old < watch->count; old++)
 		{
@@ -389,7 +391,7 @@ consume_around(GroupWatch *watch, Topic *topic, int64 max, LookMode mode,
 				messages = forward_consume(broker, watch->topic, watch->group, max,
 										   mode == LOOK_LAST, sink, arg, &failure);
 				if (failure.broker != 0)
-					note_failure(watch, &failure);
+					note_failure(watch, place, &failure);
 			}
 			if (messages > 0)
 			{
@@ -410,12 +412,12 @@ start_waits(GroupWatch *watch)
 		ConsumePlace *place = &watch->places[i];
 		PeerFailure failure = {0};
 
-		if (place->waiting || place->look || peer_has_failed(place->broker))
+		if (place->waiting || place->look || place->failed)
 			continue;
 		place->waiting = forward_wait(place->broker, watch->topic, watch->group,
 									  deadline_milliseconds(&watch->deadline), &failure);
 		if (failure.broker != 0)
-			note_failure(watch, &failure);
+			note_failure(watch, place, &failure);
 	}
 }
 
@@ -436,7 +438,7 @@ hear_waits(GroupWatch *watch, bool all)
 		place->waiting = NULL;
 		ready |= place->ready;
 		if (failure.broker != 0)
-			note_failure(watch, &failure);
+			note_failure(watch, place, &failure);
 	}
 	return ready;
 }

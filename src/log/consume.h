@@ -50,6 +50,7 @@ typedef struct ConsumePlace
 	int32		broker;
 	bool		look;			/* there may be something */
 	bool		ready;			/* it has said so */
+	bool		failed;			/* it could not be reached */
 	Peer	   *waiting;		/* it is asked to say so */
 } ConsumePlace;
 

@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <poll.h>
+
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
@@ -339,11 +341,23 @@ connect_peer(Peer *peer, const char *conninfo, PeerFailure *failure)
 	return true;
 }
 
-/* What the peer has said, or done, since the last transaction. */
-static bool
-is_broken(Peer *peer)
+/* A session that is being ended says why before it goes. */
+bool
+peer_is_broken(Peer *peer)
 {
-	return !PQconsumeInput(peer->conn) || PQstatus(peer->conn) != CONNECTION_OK;
+	struct pollfd pollfd;
+
+	for (int looks = 0; looks < 3; looks++)
+	{
+		if (!PQconsumeInput(peer->conn) || PQstatus(peer->conn) != CONNECTION_OK)
+			return true;
+		pollfd.fd = PQsocket(peer->conn);
+		pollfd.events = POLLIN;
+		pollfd.revents = 0;
+		if (poll(&pollfd, 1, 0) <= 0)
+			return false;
+	}
+	return false;
 }
 
 Peer *
@@ -364,7 +378,7 @@ peer_open(int32 broker, PeerFailure *failure)
 	conninfo = broker_row_conninfo(broker);
 	if (peer->conn &&
 		(!peer->connected || conninfo == NULL || strcmp(conninfo, peer->conninfo) != 0 ||
-		 is_broken(peer)))
+		 peer_is_broken(peer)))
 		peer_close(peer);
 	if (peer->conn == NULL)
 	{

@@ -94,6 +94,9 @@ extern bool peer_has_failed(int32 broker);
 /* Raises what peer_open() has not. */
 pg_noreturn extern void peer_raise_failure(const PeerFailure *failure);
 
+/* Whether a connection is known to be broken.  Waits for nothing. */
+extern bool peer_is_broken(Peer *peer);
+
 /* Closes a connection at once.  Raises nothing. */
 extern void peer_close(Peer *peer);
 

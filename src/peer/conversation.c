@@ -173,9 +173,8 @@ has_open_unit(const Peer *peer)
 	return has_items(peer) && peer->items[peer->items_end - 1].kind != ITEM_SYNC;
 }
 
-/* Notes why a connection is no good any more, and closes it. */
-static void
-note_lost(Peer *peer)
+void
+peer_note_lost(Peer *peer)
 {
 	char	   *detail = pchomp(PQerrorMessage(peer->conn));
 
@@ -192,7 +191,7 @@ check_sent(Peer *peer, int sent)
 {
 	if (sent)
 		return;
-	note_lost(peer);
+	peer_note_lost(peer);
 	peer_raise_lost(peer);
 }
 
@@ -478,7 +477,7 @@ receive_until(Peer *peer, PeerItemKind kind, PeerRowSink sink, void *arg, const 
 			if (waiting->quietly)
 				peer_close(peer);
 			else
-				note_lost(peer);
+				peer_note_lost(peer);
 			return PEER_LOST;
 		}
 		found |= wanted;

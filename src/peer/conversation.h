@@ -110,6 +110,9 @@ extern bool peer_settle(Peer *peer, int milliseconds);
 /* Sends a command, as a unit of its own, at the end of a transaction.  Raises nothing. */
 extern bool peer_send_quietly(Peer *peer, const char *sql);
 
+/* Closes a connection that is no good any more, and notes what libpq says of it. */
+extern void peer_note_lost(Peer *peer);
+
 /* The SQLSTATE of the peer's error, as errcode() takes it. */
 extern int	peer_error_code(const Peer *peer);
 

@@ -101,8 +101,11 @@ commit_before(void)
 			continue;
 		any = true;
 		/* a last look at those that are to commit later */
-		if (!PQconsumeInput(peer->conn) || PQstatus(peer->conn) != CONNECTION_OK)
-			peer_raise(peer, PEER_LOST);
+		if (peer_is_broken(peer))
+		{
+			peer_note_lost(peer);
+			peer_raise_lost(peer);
+		}
 	}
 	if (!any)
 		return;

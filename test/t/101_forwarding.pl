@@ -368,7 +368,7 @@ error_is($two, "SELECT drop_consumer_group('h', 'c')", '42704', qr/does not exis
 result_is($one, "SELECT string_agg(partition || ':' || (log_offset > 0), ' ' ORDER BY partition) FROM offsets_at('c', 'infinity')", '0:true 1:true 2:true 3:true', 'offsets_at() asks all');
 result_is($one, "SELECT string_agg(partition || ':' || log_offset, ' ' ORDER BY partition) FROM offsets_at('c', '-infinity')", '0:0 1:0 2:0 3:0', '... for the beginning too');
 result_is($one, "SELECT delete_messages('c', 2, 2)", '2', 'delete_messages() at the other broker');
-result_is($one, "SELECT min(log_offset) FROM fetch_messages('c', 2, 2)", '2', '... moves the start of the log');
+result_is($one, "SELECT min(log_offset) FROM fetch_messages('c', 2, 2)", '3', '... moves the start of the log');
 error_is($one, "SELECT fetch_messages('c', 2, 1)", '22003', qr/The log starts at 2/, '... for everybody');
 
 # --- connections that break ---
@@ -459,15 +459,152 @@ error_is($one, "SELECT produce('moving', 'second', partition => 1)", '57P03', qr
 $one->query_ok('ROLLBACK');
 lead('moving', 1, 2);
 
+# --- privileges ---
+
+{
+	my $alice = session($node, 'b1', user => 'alice');
+
+	sql($node, 'GRANT CREATE ON SCHEMA topics TO alice', "b$_") for 1, 2;
+	for my $broker (1, 2)
+	{
+		my $owner = session($node, "b$broker", user => 'alice');
+		$owner->query_ok("SELECT create_topic('hers', partitions => 2)");
+		$owner->quit;
+	}
+	lead('hers', 1, 2);
+	result_is($alice, "SELECT partition FROM produce('hers', 'mine', partition => 1)", '1', 'a role without rights at the other broker produces there');
+	result_is($alice, "SELECT value FROM consume('hers', 'g')", 'mine', '... and consumes');
+	error_is($alice, "SELECT produce('t', 'not mine', partition => 2)", '42501', qr/permission denied for topic "t"/, '... but to a topic of its own only');
+	error_is($alice, "SELECT consume('t', 'g')", '42501', undef, '... to consume too');
+	error_is($alice, "SELECT delete_messages('t', 2, 0)", '42501', undef, '... and to delete');
+	error_is($alice, 'SELECT pgtopic.peer_identity()', '42501', undef, "the peers' functions are not for everybody");
+	sql($node, 'GRANT USAGE ON SCHEMA pgtopic TO alice', 'b1');
+	result_is($alice, "SELECT string_agg(proname, ' ') FROM pg_proc WHERE pronamespace = 'pgtopic'::regnamespace AND proname LIKE 'peer\\_%' AND has_function_privilege(oid, 'EXECUTE')",
+		'', '... even in reach');
+	$alice->quit;
+	my $peer = session($node, 'b2', user => 'peer');
+	error_is($peer, 'SELECT count(*) FROM pgtopic.broker', '42501', undef, 'the role of peers can do no more than call them');
+	error_is($peer, "SELECT produce('t', 'x', partition => 2)", '42501', undef, '... not even produce for itself');
+	$peer->quit;
+}
+
 # --- between the two commits ---
 
-# What was produced commits first: a local transaction that then waits for a standby.
-$one->query_ok("BEGIN; INSERT INTO effects VALUES ('window'); SELECT produce('t', 'first to commit', partition => 2)");
-$node->append_conf('postgresql.conf', "synchronous_standby_names = 'nobody'");
-$one->query_ok('SET synchronous_commit = on');
-sql($node, "ALTER ROLE peer SET synchronous_commit = local");
-ok(1);
+# Of the other broker's commit, nobody waits for a standby.
+sql($node, 'ALTER ROLE peer SET synchronous_commit = local');
+end_peers(1);
+$one->query_ok('CREATE TABLE done (id text)');
+
+sub standbys
+{
+	my ($names) = @_;
+	$node->append_conf('postgresql.conf', "synchronous_standby_names = '$names'");
+	$node->reload;
+	wait_until($wa, 'SHOW synchronous_standby_names', undef, $names);
+	return;
+}
+
+# A serialization failure comes before anything is committed anywhere.
+{
+	my $other = session($node, 'b1');
+	for my $s ($one, $other)
+	{
+		$s->query_ok("BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT count(*) FROM done");
+	}
+	$one->query_ok("INSERT INTO done VALUES ('skew one'); SELECT produce('t', 'skew', partition => 2)");
+	$other->query_ok("INSERT INTO done VALUES ('skew two'); COMMIT");
+	error_is($one, 'COMMIT', '40001', undef, 'a serialization failure at the commit');
+	isnt(last_value($two, 2), 'skew', '... leaves nothing at the other broker');
+	$other->quit;
+}
+
+# Who notifies holds a lock until it has committed, and that waits for a standby.  So
+# another who notifies waits behind what it does before its commit.
+sub hold_notify
+{
+	my $holder = session($node, 'b1');
+	standbys('nobody');
+	$holder->pid;
+	$holder->send("BEGIN; INSERT INTO done VALUES ('holder'); NOTIFY x; COMMIT");
+	wait_until($wa, "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = " . $holder->pid);
+	return $holder;
+}
+sub commit_behind
+{
+	my ($value) = @_;
+	$one->query_ok("BEGIN; INSERT INTO done VALUES ('$value'); SELECT produce('t', '$value', partition => 2); NOTIFY x");
+	$one->send('COMMIT');
+	wait_until($wa, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = " . $one->pid);
+	is(last_value($two, 2), $value, 'what was produced has been committed at the other broker');
+	result_is($wa, "SELECT count(*) FROM done WHERE id = '$value'", '0', '... before the local transaction');
+	return;
+}
+my $holder = hold_notify();
+commit_behind('cancelled in between');
+$wa->query_ok('SELECT pg_cancel_backend(' . $one->pid . ')');
+$one->result;
+error_came($one, '57014', undef, 'an error between the two');
+like($one->notices, qr/WARNING:  08007: broker 2 has committed/, '... comes with a warning');
+result_is($wa, "SELECT count(*) FROM done WHERE id = 'cancelled in between'", '0', '... and rolls back here');
+is(last_value($two, 2), 'cancelled in between', '... alone');
+standbys('');
+$holder->result;
+$holder->quit;
+
+# The consumed commits last.
+create("'w', partitions => 2", 'w', 1, 2);
+sub consume_and_hang
+{
+	my ($value) = @_;
+	$wb->query_ok("SELECT produce('w', '$value', partition => 1)");
+	standbys('nobody');
+	$one->query_ok("BEGIN; INSERT INTO done SELECT value FROM consume('w', 'g')");
+	$one->send('COMMIT');
+	wait_until($wa, "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = " . $one->pid);
+	result_is($wb, "SELECT lag FROM consumer_group_status WHERE consumer_group = 'g' AND topic = 'w' AND partition = 1", '1', 'what was consumed is not committed yet at the other broker');
+	return;
+}
+consume_and_hang('lost in between');
+end_peers(1);
+standbys('');
+$one->result // die $one->error;
+like($one->notices, qr/WARNING:  08007: broker 2 may not have committed/, 'a connection that is lost between the two: a warning');
+result_is($wa, "SELECT count(*) FROM done WHERE id = 'lost in between'", '1', '... since the transaction is committed here');
+is(consume_all($two, 'g', 'w'), 'lost in between', '... and the message comes again');
+
+consume_and_hang('well in between');
+standbys('');
+$one->result // die $one->error;
+is($one->notices, '', 'if nothing happens between the two');
+is(consume_all($two, 'g', 'w'), '', '... it counts once');
+
+# Crashes.
+sub crash
+{
+	kill_backend($one->pid);
+	$_->quit for $one, $two, $wa, $wb;
+	$node->poll_query_until('postgres', 'SELECT true') or die 'the server is gone';
+	$wa = session($node, 'b1');
+	$wb = session($node, 'b2');
+	$one = session($node, 'b1');
+	$two = session($node, 'b2');
+	return;
+}
+consume_and_hang('consumed in a crash');
+crash();
+standbys('');
+result_is($wa, "SELECT count(*) FROM done WHERE id = 'consumed in a crash'", '1', 'a crash between the two: the consumer is committed');
+is(consume_all($one, 'g', 'w'), 'consumed in a crash', '... and its message comes again');
+
+$holder = hold_notify();
+commit_behind('produced in a crash');
+crash();
+standbys('');
+$holder->quit;
+result_is($wa, "SELECT count(*) FROM done WHERE id = 'produced in a crash'", '0', 'a crash between the two: the producer is not committed');
+is(last_value($one, 2), 'produced in a crash', '... and its message is there');
+result_is($one, "SELECT partition FROM produce('t', 'all is well', partition => 2)", '2', 'and all is well');
 
 $_->quit for $one, $two, $wa, $wb;
-log_is_clean($node, allow => [qr/"pgtopic broker/]);
+log_is_clean($node, crash => 1, allow => [qr/"pgtopic broker/, qr/terminating connection due to administrator command/]);
 done_testing();
