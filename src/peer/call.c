@@ -177,7 +177,7 @@ connect_within(PGconn *conn, const char *whom, int64 deadline)
 }
 
 PGconn *
-peer_open(const char *conninfo, int32 self, const char *whom, int timeout_ms)
+call_open(const char *conninfo, int32 self, const char *whom, int timeout_ms)
 {
 	PGconn	   *conn;
 
@@ -199,7 +199,7 @@ peer_open(const char *conninfo, int32 self, const char *whom, int timeout_ms)
 	}
 	PG_CATCH();
 	{
-		peer_close(conn);
+		call_close(conn);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -207,7 +207,7 @@ peer_open(const char *conninfo, int32 self, const char *whom, int timeout_ms)
 }
 
 void
-peer_close(PGconn *conn)
+call_close(PGconn *conn)
 {
 	if (conn == NULL)
 		return;
@@ -245,7 +245,7 @@ error_lost(PGconn *conn, const char *whom)
 }
 
 PGresult *
-peer_call(PGconn *conn, const char *whom, int timeout_ms, const char *sql,
+call_run(PGconn *conn, const char *whom, int timeout_ms, const char *sql,
 		  int nparams, const char *const *params)
 {
 	int64		deadline = cluster_clock_ms() + timeout_ms;
@@ -292,15 +292,15 @@ peer_call(PGconn *conn, const char *whom, int timeout_ms, const char *sql,
 }
 
 char **
-peer_call_once(const char *conninfo, int32 self, const char *whom, int timeout_ms,
+call_once(const char *conninfo, int32 self, const char *whom, int timeout_ms,
 			   const char *sql, int nparams, const char *const *params, int ncolumns)
 {
-	PGconn	   *conn = peer_open(conninfo, self, whom, timeout_ms);
+	PGconn	   *conn = call_open(conninfo, self, whom, timeout_ms);
 	char	  **values = palloc0(ncolumns * sizeof(char *));
 
 	PG_TRY();
 	{
-		PGresult   *result = peer_call(conn, whom, timeout_ms, sql, nparams, params);
+		PGresult   *result = call_run(conn, whom, timeout_ms, sql, nparams, params);
 
 		for (int i = 0; i < ncolumns && i < PQnfields(result) && PQntuples(result) > 0; i++)
 		{
@@ -311,7 +311,7 @@ peer_call_once(const char *conninfo, int32 self, const char *whom, int timeout_m
 	}
 	PG_FINALLY();
 	{
-		peer_close(conn);
+		call_close(conn);
 	}
 	PG_END_TRY();
 	return values;

@@ -88,7 +88,7 @@ leader_of(int32 id)
 static void
 disconnect(Leader *leader)
 {
-	peer_close(leader->conn);
+	call_close(leader->conn);
 	leader->conn = NULL;
 }
 
@@ -128,10 +128,10 @@ call(Leader *leader, const char *sql, int nparams, const char *const *params)
 	if (leader->conn && PQstatus(leader->conn) != CONNECTION_OK)
 		disconnect(leader);
 	if (leader->conn == NULL)
-		leader->conn = peer_open(conninfo_of(leader->id), self_id(), whom, CALL_TIMEOUT_MS);
+		leader->conn = call_open(conninfo_of(leader->id), self_id(), whom, CALL_TIMEOUT_MS);
 	PG_TRY();
 	{
-		result = peer_call(leader->conn, whom, CALL_TIMEOUT_MS, sql, nparams, params);
+		result = call_run(leader->conn, whom, CALL_TIMEOUT_MS, sql, nparams, params);
 	}
 	PG_CATCH();
 	{

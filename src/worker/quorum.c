@@ -110,7 +110,7 @@ link_close(Link *link)
 {
 	PQclear(link->answer);
 	link->answer = NULL;
-	peer_close(link->conn);
+	call_close(link->conn);
 	link->conn = NULL;
 	link->state = LINK_CLOSED;
 	link->since = cluster_clock_ms();
@@ -554,7 +554,7 @@ go_on_connecting(Link *link)
 static void
 wait_and_move(long timeout, uint32 wait_event)
 {
-	WaitEventSet *set = compat_create_wait_event_set(CurrentMemoryContext, QUORUM_MEMBERS_MAX + 2);
+	WaitEventSet *set = compat_create_wait_event_set(QUORUM_MEMBERS_MAX + 2);
 	WaitEvent	events[QUORUM_MEMBERS_MAX + 2];
 	int			count;
 

@@ -1,0 +1,136 @@
+/*-------------------------------------------------------------------------
+ *
+ * forward.h
+ *	  Calls that another broker, the leader of a partition, answers.
+ *
+ * The caller has checked rights.  What the peers' functions promise is said in
+ * sql/peer_calls.c, and what their transactions do in peer/transaction.h.
+ *
+ * Leaders change.  A peer that does not lead a partition (any more, or yet) says so
+ * (57P03); the catalog is then looked at again, for a while.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_FORWARD_H
+#define PGTOPIC_FORWARD_H
+
+#include "postgres.h"
+
+#include "base/seek.h"
+#include "catalog/topics.h"
+#include "log/consume.h"
+#include "log/read.h"
+#include "log/waiting.h"
+#include "peer/conversation.h"
+
+/* What a broker says that is not asked the right thing (see above). */
+#define ERRCODE_NOT_LEADER	ERRCODE_CANNOT_CONNECT_NOW
+
+/* How long a change of leaders is waited for. */
+#define HANDOVER_WAIT_MS	10000
+
+/* What is tried again while leaders change; zero at first. */
+typedef struct Attempt
+{
+	TimestampTz since;			/* of the first failure */
+	bool		lost;			/* an old connection was found to be lost */
+} Attempt;
+
+/* Whether the partition can be written to here and now. */
+extern bool partition_is_ready_here(const LogPartition *partition);
+
+/*
+ * The broker that leads a partition; 0 if it is this one.  For writing, waits while
+ * the leader is handing over, and raises an error (57P03) if that takes too long.
+ * Looks the topic up anew.  Interruptible.
+ */
+extern int32 partition_leader(int32 topic, int32 partition, bool writing);
+
+/*
+ * The part of a topic that one broker leads.  Ascending by broker, so that calls
+ * which lock many partitions come by them in the same order everywhere.
+ */
+typedef struct Place
+{
+	int32		broker;			/* 0: this one */
+	int32	   *partitions;
+	int			count;
+} Place;
+
+/* Fills places, which has room for BROKERS_MAX + 1, for writing to all partitions of a topic. */
+extern int	topic_places(int32 topic, Place *places);
+
+/* The error of a peer's function, or of a slot, that finds itself asked for what it
+ * does not lead. */
+pg_noreturn extern void error_not_leader(const LogPartition *partition);
+
+/* --- produce --- */
+
+/*
+ * Sends messages for one partition to its leader.  The caller has opened a
+ * transaction there (peer_begin(), and what that returned is opened), and ends what
+ * it has sent with peer_sync().  forward_produced() receives the answer to what was
+ * sent first: false if all that was sent to this peer is to be sent again, perhaps
+ * elsewhere, since nothing of it has been done.
+ */
+typedef struct ProduceArrays
+{
+	Datum		values;			/* bytea[] */
+	Datum		keys;			/* bytea[] or 0 */
+	Datum		headers;		/* jsonb[] or 0 */
+	Datum		timestamps;		/* timestamptz[] or 0 */
+	TimestampTz timestamp;
+} ProduceArrays;
+
+extern void forward_produce(Peer *peer, int32 topic, int32 partition, const ProduceArrays *arrays);
+extern bool forward_produced(Peer *peer, bool opened, int64 *first_offset, Attempt *attempt);
+
+/* --- read --- */
+
+/*
+ * fetch_messages() at the leader, which waits for a while at most: 0 if nothing has
+ * come in that time.  -1 if it is to be asked for again, perhaps elsewhere.
+ */
+extern int64 forward_fetch(int32 broker, int32 topic, int32 partition, int64 from, int64 max,
+						   const Deadline *deadline, MessageSink sink, void *arg,
+						   Attempt *attempt);
+
+/*
+ * consume() from the partitions that a broker leads.  If it cannot be
+ * reached, returns 0 and fills failure.
+ */
+extern int64 forward_consume(int32 broker, int32 topic, const char *group, int64 max, bool last,
+							 MessageSink sink, void *arg, PeerFailure *failure);
+
+/*
+ * Has a broker wait until a group may have something to consume there, for some
+ * milliseconds; NULL, and failure is filled, if it cannot be reached.  When
+ * peer_wait_is_over(), forward_waited() tells whether there is something.
+ */
+extern Peer *forward_wait(int32 broker, int32 topic, const char *group, int64 milliseconds,
+						  PeerFailure *failure);
+extern bool forward_waited(Peer *peer, PeerFailure *failure);
+
+/* Fills offsets (of all partitions of the topic) of those in the place. */
+extern void forward_offsets_at(const Place *place, int32 topic, TimestampTz timestamp,
+							   int64 *offsets);
+
+/* --- groups, and the rest; see consume.h and topic_ddl.h --- */
+
+/*
+ * These return false if the broker is not the leader, nothing has been done there,
+ * and another attempt is to be made.  may_retry: nothing has been done anywhere.
+ */
+extern bool forward_group_create(const Place *place, int32 topic, const char *group, Seek seek,
+								 TimestampTz timestamp, bool may_retry, Attempt *attempt);
+extern bool forward_group_reset(const Place *place, int32 topic, const char *group, Seek seek,
+								TimestampTz timestamp, bool dry_run, ResetOffset *results,
+								bool may_retry, Attempt *attempt);
+extern bool forward_group_drop(const Place *place, int32 topic, const char *group, bool *found,
+							   bool may_retry, Attempt *attempt);
+extern bool forward_group_commit(int32 broker, int32 topic, int32 partition, const char *group,
+								 int64 offset, Attempt *attempt);
+extern bool forward_delete_messages(int32 broker, int32 topic, int32 partition,
+									int64 before_offset, int64 *start, Attempt *attempt);
+
+#endif							/* PGTOPIC_FORWARD_H */
