@@ -157,7 +157,7 @@ check_conninfo(const char *conninfo)
 static void
 check_leads_here(const char *conninfo)
 {
-	char	  **answer = call_once(conninfo, 0, "this broker by its own connection string", CALL_TIMEOUT_MS,
+	char	  **answer = call_run_once(conninfo, 0, "this broker by its own connection string", CALL_TIMEOUT_MS,
 										"SELECT system_identifier, database, may_replicate FROM pgtopic.peer_identity()",
 										0, NULL, 3);
 
@@ -256,7 +256,7 @@ membership_invite(const char *conninfo)
 				 errhint("Use create_cluster() there first.")));
 	params[0] = row.cluster_id;
 	params[1] = GetDatabaseEncodingName();
-	(void) call_once(conninfo, row.self, "the new broker by its own connection string", CALL_TIMEOUT_MS,
+	(void) call_run_once(conninfo, row.self, "the new broker by its own connection string", CALL_TIMEOUT_MS,
 						  "SELECT pgtopic.peer_invite($1, $2)", 2, params, 1);
 	(void) cluster_change(CHANGE_ADD_BROKER, &conninfo, 1);
 	return pstrdup(row.cluster_id);
@@ -276,7 +276,7 @@ membership_join(const char *bootstrap_conninfo, const char *own_conninfo)
 	check_conninfo(own_conninfo);
 	check_conninfo(bootstrap_conninfo);
 	check_leads_here(own_conninfo);
-	(void) call_once(bootstrap_conninfo, 0, "the broker to join by", 2 * CLUSTER_WAIT_MS,
+	(void) call_run_once(bootstrap_conninfo, 0, "the broker to join by", 2 * CLUSTER_WAIT_MS,
 						  "SELECT pgtopic.peer_join($1)", 1, &own_conninfo, 1);
 
 	if (!cluster_wait_applied(1, CLUSTER_WAIT_MS))
@@ -384,7 +384,7 @@ membership_leave(void)
 			char	  **named;
 
 			CHECK_FOR_INTERRUPTS();
-			named = call_once(conninfo, self, psprintf("broker %d", other), CALL_TIMEOUT_MS,
+			named = call_run_once(conninfo, self, psprintf("broker %d", other), CALL_TIMEOUT_MS,
 								   "SELECT pgtopic.peer_has_broker($1)", 1, args, 1);
 			if (named[0] && named[0][0] == 'f')
 				break;

@@ -292,7 +292,7 @@ call_run(PGconn *conn, const char *whom, int timeout_ms, const char *sql,
 }
 
 char **
-call_once(const char *conninfo, int32 self, const char *whom, int timeout_ms,
+call_run_once(const char *conninfo, int32 self, const char *whom, int timeout_ms,
 			   const char *sql, int nparams, const char *const *params, int ncolumns)
 {
 	PGconn	   *conn = call_open(conninfo, self, whom, timeout_ms);

@@ -47,7 +47,7 @@ extern PGresult *call_run(PGconn *conn, const char *whom, int timeout_ms, const 
 						   int nparams, const char *const *params);
 
 /* All in one: open, call, close.  The values of the first row, in the caller's memory. */
-extern char **call_once(const char *conninfo, int32 self, const char *whom, int timeout_ms,
+extern char **call_run_once(const char *conninfo, int32 self, const char *whom, int timeout_ms,
 							 const char *sql, int nparams, const char *const *params, int ncolumns);
 
 #endif							/* PGTOPIC_CALL_H */
