@@ -402,7 +402,7 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 	bool		found;
 
 	/* what followers have not confirmed yet waits as one append */
-	if (content->isr_mask != 0 && content->checkpointed < content->next_offset)
+	if (content->isr_mask != 0 && content->settled < content->next_offset)
 	{
 		append = slots_pool_take();
 		if (append == OPENLIST_NONE)
@@ -458,7 +458,7 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 	openlist_init(&slot->open);
 	if (append != OPENLIST_NONE)
 	{
-		slots_pool[append].first_offset = content->checkpointed;
+		slots_pool[append].first_offset = content->settled;
 		slots_pool[append].since = now;
 		slots_pool[append].lsn = InvalidXLogRecPtr;
 		slots_pool[append].pid = 0;

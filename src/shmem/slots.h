@@ -90,10 +90,10 @@ typedef struct SlotContent
 	int64		segment_messages;
 
 	/*
-	 * If there are in-sync followers, the watermark begins at checkpointed, and
-	 * moves on when they have confirmed lsn, at which all is in WAL that the
-	 * tables hold.
+	 * If there are in-sync followers, the watermark begins at settled, and moves
+	 * on when they have confirmed lsn, at which all is in WAL that the tables hold.
 	 */
+	int64		settled;
 	XLogRecPtr	lsn;
 	int32		leader_epoch;
 	int			isr_count;		/* this server included */

@@ -163,6 +163,7 @@ install_slot(LogPartition *partition)
 		content.checkpointed = row.high_watermark;
 		content.next_offset = stored_next_offset(partition, &row);
 		content.segments_end = segments_end(partition);
+		content.settled = Max(row.high_watermark, row.log_start);
 		content.lsn = replicas.isr_mask != 0 ? followers_wal_end() : InvalidXLogRecPtr;
 		content.leader_epoch = row.leader_epoch;
 		content.isr_count = replicas.isr_count;
