@@ -305,36 +305,40 @@ Peer *
 forward_wait(int32 broker, int32 topic, const char *group, int64 milliseconds,
 			 PeerFailure *failure)
 {
-	Peer	   *peer = peer_open(broker, failure);
-	PeerParams	params = {0};
-	PeerOutcome outcome;
+	for (;;)
+	{
+		Peer	   *peer = peer_open(broker, failure);
+		PeerParams	params = {0};
+		PeerOutcome outcome;
 
-	if (peer == NULL)
+		if (peer == NULL)
+			return NULL;
+		peer_param_int32(&params, topic);
+		peer_param_text(&params, group);
+		peer_param_int32(&params, (int32) Min(milliseconds, PEER_WAIT_MS));
+		peer_join(peer);
+		outcome = peer_send_wait(peer, &wait_statement, &params);
+		if (outcome == PEER_OK)
+			return peer;
+		if (outcome == PEER_FAILED || peer->lost)
+			peer_raise(peer, outcome);
+		/* if it was broken before, it is tried again */
+		if (!peer->fresh)
+			continue;
+		lost_to_failure(peer, failure);
 		return NULL;
-	peer_param_int32(&params, topic);
-	peer_param_text(&params, group);
-	peer_param_int32(&params, (int32) Min(milliseconds, PEER_WAIT_MS));
-	peer_join(peer);
-	outcome = peer_send_wait(peer, &wait_statement, &params);
-	if (outcome == PEER_OK)
-		return peer;
-	if (outcome == PEER_FAILED || peer->lost)
-		peer_raise(peer, outcome);
-	lost_to_failure(peer, failure);
-	return NULL;
+	}
 }
 
 bool
-forward_waited(Peer *peer, PeerFailure *failure)
+forward_waited(Peer *peer, bool *lost)
 {
 	bool		ready = false;
 	PeerOutcome outcome = peer_receive_wait(peer, sink_bool, &ready);
 
-	failure->broker = 0;
 	if (outcome == PEER_FAILED || peer->lost)
 		peer_raise(peer, outcome);
-	if (outcome == PEER_LOST)
-		lost_to_failure(peer, failure);
+	*lost = outcome == PEER_LOST;
 	return ready;
 }
 

@@ -340,6 +340,17 @@ $one->send("SELECT value FROM consume('c', 'w', max_wait => '60 s')");
 usleep(100_000);
 $two->query_ok('ROLLBACK');
 is($one->result, 'back', 'woken by a consumer at the other broker that gives back');
+# over a connection that breaks
+for my $way ("SELECT value FROM consume('c', 'w', max_wait => '60 s')", "CALL wait_for_messages('c', 'w', '60 s'); SELECT 'over a new one'")
+{
+	$one->send($way);
+	usleep(100_000);
+	$wa->query_ok("SELECT pg_terminate_backend(pid) FROM (" . peers_of(1) . ") p");
+	usleep(100_000);
+	$wb->query_ok("SELECT produce('c', 'over a new one', partition => 3)");
+	is($one->result // $one->error, 'over a new one', 'a connection that is lost while it waits is replaced');
+}
+consume_all($one, 'w');
 # cancelled
 $one->send("SELECT value FROM consume('c', 'w', max_wait => '60 s')");
 await_waiting($wa, $one);
@@ -353,8 +364,6 @@ $one->query_ok("SELECT create_consumer_group('h', 'c', 'latest')");
 is(consume_all($two, 'h'), '', 'a group made at the end of all partitions');
 error_is($two, "SELECT create_consumer_group('h', 'c')", '42710', qr/already exists/, '... is there for the other broker');
 $one->query_ok("SELECT commit_offset('h', 'c', 3, 1), commit_offset('h', 'c', 0, 0)");
-result_is($two, "SELECT log_offset FROM consume('c', 'h', 1) WHERE partition = 3", '1', 'a position moved by hand')
-  if 0;
 result_is($two, "SELECT string_agg(partition || ':' || coalesce(old_offset::text, '-') || ':' || new_offset, ' ' ORDER BY partition) FROM reset_offsets('h', 'c', '1', dry_run => true) WHERE partition IN (0, 3)",
 	'0:0:1 3:1:1', 'reset_offsets() asks all, dry');
 $one->query_ok("BEGIN; SELECT reset_offsets('h', 'c', '1'); ROLLBACK");
@@ -374,6 +383,20 @@ result_is($one, "SELECT string_agg(partition || ':' || log_offset, ' ' ORDER BY 
 result_is($one, "SELECT delete_messages('c', 2, 2)", '2', 'delete_messages() at the other broker');
 result_is($one, "SELECT min(log_offset) FROM fetch_messages('c', 2, 2)", '3', '... moves the start of the log');
 error_is($one, "SELECT fetch_messages('c', 2, 1)", '22003', qr/The log starts at 2/, '... for everybody');
+
+# What hangs at the other broker.
+$wb->query_ok("SELECT commit_offset('i', 'c', 3, 0)");
+$two->query_ok("BEGIN; SELECT commit_offset('i', 'c', 3, 1)");
+$one->send("SELECT commit_offset('i', 'c', 3, 2)");
+await_waiting($wa, $one, 'PgtopicPeer');
+$wa->query_ok('SELECT pg_cancel_backend(' . $one->pid . ')');
+$before = time();
+$one->result;
+error_came($one, '57014', undef, 'a call that waits for a lock at the other broker can be cancelled');
+cmp_ok(time() - $before, '<', 2, '... soon');
+wait_until($wa, 'SELECT count(*) = 0 FROM (' . peers_of(1, "wait_event_type = 'Lock'") . ') p', '... and waits there no longer');
+$two->query_ok('COMMIT');
+result_is($wb, "SELECT committed_offset FROM consumer_group_status WHERE consumer_group = 'i' AND partition = 3", '1', '... nor does anything');
 
 # --- connections that break ---
 
