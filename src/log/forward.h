@@ -28,7 +28,6 @@
 typedef struct Attempt
 {
 	TimestampTz since;			/* of the first failure */
-	bool		lost;			/* an old connection was found to be lost */
 } Attempt;
 
 /* --- produce --- */
@@ -79,9 +78,12 @@ extern Peer *forward_wait(int32 broker, int32 topic, const char *group, int64 mi
 						  PeerFailure *failure);
 extern bool forward_waited(Peer *peer, bool *lost);
 
-/* Fills offsets (of all partitions of the topic) of those in the place. */
-extern void forward_offsets_at(const Place *place, int32 topic, TimestampTz timestamp,
-							   int64 *offsets);
+/*
+ * Fills offsets (of all partitions of the topic) of those in the place; false if they
+ * are to be asked for again, perhaps elsewhere.
+ */
+extern bool forward_offsets_at(const Place *place, int32 topic, TimestampTz timestamp,
+							   int64 *offsets, Attempt *attempt);
 
 /* --- groups, and the rest; see consume.h and topic_ddl.h --- */
 

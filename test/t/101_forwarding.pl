@@ -295,7 +295,7 @@ for my $way ('consume', 'wait_for_messages')
 		{
 			$one->send($way eq 'consume' ? "SELECT value, clock_timestamp() FROM consume('c', 'w', max_wait => '60 s')"
 				: "CALL wait_for_messages('c', 'w', '60 s'); SELECT 'wake $round', clock_timestamp()");
-			usleep($round == 5 ? 2_200_000 : 50_000);
+			usleep($round == 5 && $partition == 3 ? 1_200_000 : 50_000);
 			die "$way did not wait: " . ($one->result // $one->error) if $one->is_done;
 			my $then = $two->query_ok("BEGIN; SELECT produce('c', 'wake $round', partition => $partition) IS NULL; SELECT clock_timestamp(); COMMIT") =~ s/.*\n//sr;
 			my ($got, $at) = split /\|/, $one->result // $one->error;
@@ -485,6 +485,21 @@ sql($node, "UPDATE pgtopic.partition SET leader = 1 WHERE topic_id = (SELECT id 
 error_is($one, "SELECT produce('moving', 'second', partition => 1)", '57P03', qr/does not lead/, 'after something was written there, it is an error');
 $one->query_ok('ROLLBACK');
 lead('moving', 1, 2);
+
+# A topic that the other broker has not heard of yet.
+sql($node, "SELECT nextval('pgtopic.topic_id_seq')", 'b2');
+sql($node, "SELECT create_topic('new', partitions => 2)", 'b1');
+sql($node, "UPDATE pgtopic.partition SET leader = 1 + partition WHERE topic_id = (SELECT id FROM pgtopic.topic WHERE name = 'new'); UPDATE pgtopic.topic SET name = name WHERE name = 'new'", 'b1');
+$wa->query_ok("SELECT produce('new', 'here', partition => 0)");
+result_is($one, "SELECT value FROM consume('new', 'g', max_wait => '1 s')", 'here', 'a topic that the other broker has not heard of');
+result_is($one, "SELECT count(*) FROM consume('new', 'g', max_wait => '300 ms')", '0', '... gives nothing from there');
+$one->send("SELECT partition FROM produce('new', 'there', partition => 1)");
+usleep(300_000);
+ok(!$one->is_done, '... and takes nothing');
+sql($node, "SELECT setval('pgtopic.topic_id_seq', (SELECT last_value - 1 FROM pgtopic.topic_id_seq)), create_topic('new', partitions => 2)", 'b2');
+lead('new', 1, 2);
+is($one->result // $one->error, '1', '... until it has');
+is(consume_all($two, 'g', 'new'), 'there', '... which is then there');
 
 # --- privileges ---
 
