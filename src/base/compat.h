@@ -17,8 +17,10 @@
 #include "catalog/pg_namespace.h"
 #include "executor/executor.h"
 #include "replication/message.h"
+#include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/resowner.h"
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000

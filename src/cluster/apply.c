@@ -266,7 +266,7 @@ apply_to_slots(int32 topic_id)
 		LogPartition *partition = &topic->partitions[p];
 
 		if (OidIsValid(partition->relation))
-			partition_update_slot(partition);
+			(void) partition_update_slot(partition);
 	}
 }
 

@@ -42,6 +42,7 @@
 #include "peer/call.h"
 #include "shmem/cluster_state.h"
 #include "shmem/databases.h"
+#include "shmem/followers.h"
 #include "shmem/slots.h"
 
 #define CALL_TIMEOUT_MS		10000
@@ -200,6 +201,9 @@ membership_create(const char *own_conninfo)
 	store.durable.committed_version = 1;
 	store.image = image_format(image);
 	store_create(&store);
+	/* sessions look again at who leads: this broker, now by its number */
+	for (int i = 0; i < image->topics_count; i++)
+		topic_invalidate(image->topics[i].id);
 	SPI_finish();
 	extension_owner_end(&saved);
 	slots_forbid_prepare("create_cluster()");
@@ -340,8 +344,6 @@ forget_cluster(bool with_topics)
 	extension_owner_begin(&saved);
 	SPI_connect();
 	publish_end_all();
-	if (with_topics)
-		apply_no_topics();
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.cluster");
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.broker");
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.replica");
@@ -349,10 +351,13 @@ forget_cluster(bool with_topics)
 	extension_execute(SPI_OK_UPDATE,
 					  "UPDATE pgtopic.partition SET leader = 1, successor = 0, replicas = '{1}', isr = '{1}'");
 	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.topic SET replication_factor = 1, min_insync_replicas = NULL");
+	if (with_topics)
+		apply_no_topics();
 	SPI_finish();
 	extension_owner_end(&saved);
 	cluster_invalidate();
 	cluster_state_forget();
+	followers_forget_database(MyDatabaseId);
 }
 
 void

@@ -8,19 +8,13 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "fmgr.h"
 #include "utils/array.h"
-#include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "catalog/cluster.h"
 #include "log/forward.h"
 #include "peer/transaction.h"
 #include "shmem/slots.h"
-
-/* Between two looks at a catalog in which a leader is to change. */
-#define HANDOVER_POLL_MS	20
 
 /* What a peer waits for us in one call: its snapshot should not get too old. */
 #define PEER_WAIT_MS		1000
@@ -66,84 +60,6 @@ static const PeerStatement delete_messages_statement = {
 	10, "pgtopic_delete_messages", "SELECT pgtopic.peer_delete_messages($1, $2, $3)",
 	3, {INT4OID, INT4OID, INT8OID}
 };
-
-/* --- leaders --- */
-
-bool
-partition_is_ready_here(const LogPartition *partition)
-{
-	return partition->successor == 0 && partition_is_led_here(partition);
-}
-
-int32
-partition_leader(int32 topic_id, int32 number, bool writing)
-{
-	TimestampTz start = 0;
-
-	for (;;)
-	{
-		LogPartition *partition = topic_partition_get(topic_get(topic_id), number);
-
-		if (!writing || partition->successor == 0)
-			return partition_is_led_here(partition) ? 0 : partition->leader;
-		if (start == 0)
-			start = GetCurrentTimestamp();
-		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), HANDOVER_WAIT_MS))
-			ereport(ERROR,
-					(errcode(ERRCODE_NOT_LEADER),
-					 errmsg("broker %d is still handing over partition %d of topic \"%s\"",
-							partition->leader, number, partition->topic->name),
-					 errdetail("Broker %d is to lead it.", partition->successor),
-					 errhint("The transaction might succeed if retried.")));
-		pause_milliseconds(HANDOVER_POLL_MS);
-	}
-}
-
-int
-topic_places(int32 topic_id, Place *places)
-{
-	int			partitions_count = topic_get(topic_id)->partitions_count;
-	int			count = 0;
-
-	for (int p = 0; p < partitions_count; p++)
-	{
-		int32		leader = partition_leader(topic_id, p, true);
-		int			i = 0;
-
-		/* this broker among the others, by its number */
-		if (leader == 0)
-			leader = cluster_self();
-		while (i < count && places[i].broker < leader)
-			i++;
-		if (i == count || places[i].broker != leader)
-		{
-			if (count > BROKERS_MAX)
-				elog(ERROR, "more than %d brokers lead a topic", BROKERS_MAX);
-			memmove(&places[i + 1], &places[i], (count - i) * sizeof(Place));
-			places[i].broker = leader;
-			places[i].partitions = palloc(partitions_count * sizeof(int32));
-			places[i].count = 0;
-			count++;
-		}
-		places[i].partitions[places[i].count++] = p;
-	}
-	for (int i = 0; i < count; i++)
-	{
-		if (places[i].broker == cluster_self())
-			places[i].broker = 0;
-	}
-	return count;
-}
-
-void
-error_not_leader(const LogPartition *partition)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_NOT_LEADER),
-			 errmsg("broker %d does not lead partition %d of topic \"%s\"",
-					cluster_self(), partition->number, partition->topic->name),
-			 errhint("The transaction might succeed if retried.")));
-}
 
 /* --- calls --- */
 
@@ -261,35 +177,6 @@ typedef struct MessageReceiver
 	bool		moved;			/* the position, over nothing */
 } MessageReceiver;
 
-static Datum
-get_bytes(const PGresult *result, int row, int column, bool *isnull)
-{
-	int			length = PQgetlength(result, row, column);
-	bytea	   *bytes;
-
-	*isnull = PQgetisnull(result, row, column);
-	if (*isnull)
-		return (Datum) 0;
-	bytes = palloc(VARHDRSZ + length);
-	SET_VARSIZE(bytes, VARHDRSZ + length);
-	memcpy(VARDATA(bytes), PQgetvalue(result, row, column), length);
-	return PointerGetDatum(bytes);
-}
-
-static Datum
-get_jsonb(const PGresult *result, int row, int column, bool *isnull)
-{
-	StringInfoData buffer;
-
-	*isnull = PQgetisnull(result, row, column);
-	if (*isnull)
-		return (Datum) 0;
-	buffer.data = PQgetvalue(result, row, column);
-	buffer.len = buffer.maxlen = PQgetlength(result, row, column);
-	buffer.cursor = 0;
-	return OidReceiveFunctionCall(F_JSONB_RECV, &buffer, InvalidOid, -1);
-}
-
 /* A row of the peer's functions that return messages, without one: only moved. */
 static void
 receive_message(void *arg, const PGresult *result, int row)
@@ -306,9 +193,9 @@ receive_message(void *arg, const PGresult *result, int row)
 	old = MemoryContextSwitchTo(receiver->context);
 	message.offset = peer_get_int64(result, row, 1);
 	message.timestamp = peer_get_int64(result, row, 2);
-	message.key = get_bytes(result, row, 3, &message.key_null);
-	message.value = get_bytes(result, row, 4, &message.value_null);
-	message.headers = get_jsonb(result, row, 5, &message.headers_null);
+	message.key = peer_get_bytes(result, row, 3, &message.key_null);
+	message.value = peer_get_bytes(result, row, 4, &message.value_null);
+	message.headers = peer_get_jsonb(result, row, 5, &message.headers_null);
 	receiver->sink(receiver->arg, peer_get_int32(result, row, 0), &message);
 	receiver->messages++;
 	MemoryContextSwitchTo(old);

@@ -178,6 +178,8 @@ make_parameters(const char *conninfo, Parameters *parameters)
 	add_parameter(parameters, "keepalives_interval", "5");
 	add_parameter(parameters, "keepalives_count", "3");
 	add_parameter(parameters, "tcp_user_timeout", "20000");
+	/* of several hosts, the one that can write */
+	add_parameter(parameters, "target_session_attrs", "primary");
 	PQconninfoFree(options);
 	return true;
 }

@@ -22,8 +22,7 @@
 
 #include "base/compat.h"
 #include "peer/connection.h"
-
-#define PEER_PARAMS_MAX		8
+#include "peer/wire.h"
 
 /* A statement that is prepared when it is first used. */
 typedef struct PeerStatement
@@ -34,26 +33,6 @@ typedef struct PeerStatement
 	int			params;
 	Oid			types[PEER_PARAMS_MAX];
 } PeerStatement;
-
-/* Parameters in the order of the statement's; what they point to is the caller's. */
-typedef struct PeerParams
-{
-	int			count;
-	const char *values[PEER_PARAMS_MAX];
-	int			lengths[PEER_PARAMS_MAX];
-	char		buffers[PEER_PARAMS_MAX][sizeof(int64)];
-} PeerParams;
-
-extern void peer_param_int32(PeerParams *params, int32 value);
-extern void peer_param_int64(PeerParams *params, int64 value);
-extern void peer_param_bool(PeerParams *params, bool value);
-extern void peer_param_text(PeerParams *params, const char *value);
-/* An array, in the caller's memory; (Datum) 0 is NULL. */
-extern void peer_param_array(PeerParams *params, Datum array);
-
-/* Results are binary too. */
-extern int32 peer_get_int32(const PGresult *result, int row, int column);
-extern int64 peer_get_int64(const PGresult *result, int row, int column);
 
 /* Takes a row. */
 typedef void (*PeerRowSink) (void *arg, const PGresult *result, int row);

@@ -291,13 +291,11 @@ pgtopic_topic_changed(PG_FUNCTION_ARGS)
 									RelationGetDescr(trigger->tg_relation), &isnull));
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 		storage_adopt(id);
+	else if (slots_available())
+		/* whoever waits for messages looks again: is it there, who leads it now? */
+		slots_wake_at_end(id, true);
 	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
-	{
 		topic_invalidate_plans();
-		/* whoever waits for messages finds that the topic is gone */
-		if (slots_available())
-			slots_wake_at_end(id, true);
-	}
 	topic_invalidate(id);
 	return PointerGetDatum(NULL);
 }

@@ -172,7 +172,10 @@ set_state(Replica *replica, const char *state)
 	replica_set_state(replica, state);
 	worker_owner_end(&saved, context);
 	replica->state = pstrdup(state);
-	elog(DEBUG1, "partition %d of topic #%d is %s", replica->partition, replica->topic, state);
+	ereport(DEBUG1,
+			(errmsg_internal("pgtopic copy of %s is %s",
+							 worker_describe(psprintf("partition %d", replica->partition), replica->topic),
+							 state)));
 }
 
 static bool
@@ -348,8 +351,9 @@ look_at_copy(Leader *leader, Replica *replica)
 	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4)", 4));
 	set_state(replica, REPLICA_READY);
 	ereport(LOG,
-			(errmsg("pgtopic follows partition %d of topic #%d: all from offset " INT64_FORMAT " has been copied from broker %d",
-					replica->partition, replica->topic, replica->from_offset, leader->id)));
+			(errmsg("pgtopic follows %s: all from offset " INT64_FORMAT " has been copied from broker %d",
+					worker_describe(psprintf("partition %d", replica->partition), replica->topic),
+					replica->from_offset, leader->id)));
 }
 
 typedef struct FollowTask
