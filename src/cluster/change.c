@@ -325,10 +325,10 @@ try_change(PGconn *conn, const char *whom, const char *operation, const char *ar
 }
 
 ChangeResult
-cluster_change(const char *operation, const char *const *args, int nargs)
+cluster_change(const char *operation, const char *const *args, int nargs, int timeout_ms)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int64		deadline = cluster_clock_ms() + CLUSTER_WAIT_MS;
+	int64		deadline = cluster_clock_ms() + timeout_ms;
 	char	   *array = args_array(args, nargs);
 
 	for (;;)
@@ -348,7 +348,7 @@ cluster_change(const char *operation, const char *const *args, int nargs)
 				ereport(ERROR,
 						(errcode(ERRCODE_CANNOT_CONNECT_NOW),
 						 errmsg("the cluster has no controller"),
-						 errdetail("This broker has heard of none for %d ms.", CLUSTER_WAIT_MS),
+						 errdetail("This broker has heard of none for %d ms.", timeout_ms),
 						 errhint("See broker_status for the brokers that are there; a majority is needed.")));
 			pause_ms(RETRY_MS);
 			continue;

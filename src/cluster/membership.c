@@ -262,7 +262,7 @@ membership_invite(const char *conninfo)
 	params[1] = GetDatabaseEncodingName();
 	(void) call_run_once(conninfo, row.self, "the new broker by its own connection string", CALL_TIMEOUT_MS,
 						  "SELECT pgtopic.peer_invite($1, $2)", 2, params, 1);
-	(void) cluster_change(CHANGE_ADD_BROKER, &conninfo, 1);
+	(void) cluster_change(CHANGE_ADD_BROKER, &conninfo, 1, CLUSTER_WAIT_MS);
 	return pstrdup(row.cluster_id);
 }
 
@@ -313,7 +313,7 @@ membership_remove(int32 broker)
 				 errhint("Use leave_cluster().")));
 	args[0] = psprintf("%d", broker);
 	args[1] = "1";
-	change = cluster_change(CHANGE_REMOVE_BROKER, args, 2);
+	change = cluster_change(CHANGE_REMOVE_BROKER, args, 2, CLUSTER_WAIT_MS);
 	(void) cluster_wait_applied(change.version, CLUSTER_WAIT_MS);
 }
 
@@ -385,7 +385,7 @@ membership_leave(void)
 		conninfo = broker_conninfo(other);
 		args[0] = psprintf("%d", self);
 		args[1] = "0";
-		(void) cluster_change(CHANGE_REMOVE_BROKER, args, 2);
+		(void) cluster_change(CHANGE_REMOVE_BROKER, args, 2, CLUSTER_WAIT_MS);
 
 		/* until the others have what is here; whoever cancels this finds it still going on */
 		for (;;)

@@ -435,15 +435,15 @@ hear_waits(GroupWatch *watch, bool all)
 	for (int i = 0; i < watch->count; i++)
 	{
 		ConsumePlace *place = &watch->places[i];
-		PeerFailure failure = {0};
+		bool		lost;
 
 		if (place->waiting == NULL || (!all && !peer_wait_is_over(place->waiting)))
 			continue;
-		place->ready = place->look = forward_waited(place->waiting, &failure);
+		place->ready = forward_waited(place->waiting, &lost);
 		place->waiting = NULL;
+		/* a new connection will tell whether it can be reached */
+		place->look = place->ready || lost;
 		ready |= place->ready;
-		if (failure.broker != 0)
-			note_failure(watch, place, &failure);
 	}
 	return ready;
 }

@@ -74,9 +74,8 @@ retry_or_raise(Peer *peer, PeerOutcome outcome, bool opened, bool clean, Attempt
 	TimestampTz now = GetCurrentTimestamp();
 
 	/* it was broken before, and there was no telling */
-	if (outcome == PEER_LOST && clean && !peer->fresh && !attempt->lost)
+	if (outcome == PEER_LOST && clean && !peer->fresh)
 	{
-		attempt->lost = true;
 		peer->lost = false;
 		return;
 	}
@@ -305,36 +304,40 @@ Peer *
 forward_wait(int32 broker, int32 topic, const char *group, int64 milliseconds,
 			 PeerFailure *failure)
 {
-	Peer	   *peer = peer_open(broker, failure);
-	PeerParams	params = {0};
-	PeerOutcome outcome;
+	for (;;)
+	{
+		Peer	   *peer = peer_open(broker, failure);
+		PeerParams	params = {0};
+		PeerOutcome outcome;
 
-	if (peer == NULL)
+		if (peer == NULL)
+			return NULL;
+		peer_param_int32(&params, topic);
+		peer_param_text(&params, group);
+		peer_param_int32(&params, (int32) Min(milliseconds, PEER_WAIT_MS));
+		peer_join(peer);
+		outcome = peer_send_wait(peer, &wait_statement, &params);
+		if (outcome == PEER_OK)
+			return peer;
+		if (outcome == PEER_FAILED || peer->lost)
+			peer_raise(peer, outcome);
+		/* if it was broken before, it is tried again */
+		if (!peer->fresh)
+			continue;
+		lost_to_failure(peer, failure);
 		return NULL;
-	peer_param_int32(&params, topic);
-	peer_param_text(&params, group);
-	peer_param_int32(&params, (int32) Min(milliseconds, PEER_WAIT_MS));
-	peer_join(peer);
-	outcome = peer_send_wait(peer, &wait_statement, &params);
-	if (outcome == PEER_OK)
-		return peer;
-	if (outcome == PEER_FAILED || peer->lost)
-		peer_raise(peer, outcome);
-	lost_to_failure(peer, failure);
-	return NULL;
+	}
 }
 
 bool
-forward_waited(Peer *peer, PeerFailure *failure)
+forward_waited(Peer *peer, bool *lost)
 {
 	bool		ready = false;
 	PeerOutcome outcome = peer_receive_wait(peer, sink_bool, &ready);
 
-	failure->broker = 0;
 	if (outcome == PEER_FAILED || peer->lost)
 		peer_raise(peer, outcome);
-	if (outcome == PEER_LOST)
-		lost_to_failure(peer, failure);
+	*lost = outcome == PEER_LOST;
 	return ready;
 }
 
@@ -369,31 +372,27 @@ sink_offset_at(void *arg, const PGresult *result, int row)
 	receiver->offsets[get_partition(receiver->place, result, row)] = peer_get_int64(result, row, 1);
 }
 
-void
-forward_offsets_at(const Place *place, int32 topic, TimestampTz timestamp, int64 *offsets)
+bool
+forward_offsets_at(const Place *place, int32 topic, TimestampTz timestamp, int64 *offsets,
+				   Attempt *attempt)
 {
-	Attempt		attempt = {0};
 	OffsetsReceiver receiver = {place, offsets};
+	Peer	   *peer = peer_open(place->broker, NULL);
+	bool		clean = peer->depth == 0;
+	PeerParams	params = {0};
+	PeerOutcome outcome;
 
-	for (;;)
-	{
-		Peer	   *peer = peer_open(place->broker, NULL);
-		bool		clean = peer->depth == 0;
-		PeerParams	params = {0};
-		PeerOutcome outcome;
-
-		peer_param_int32(&params, topic);
-		param_partitions(&params, place);
-		peer_param_int64(&params, timestamp);
-		peer_join(peer);
-		peer_send(peer, &offsets_at_statement, &params);
-		peer_sync(peer);
-		outcome = peer_receive(peer, sink_offset_at, &receiver);
-		if (outcome == PEER_OK)
-			return;
-		/* if the leader is another one now, whoever asks again will find it */
-		retry_or_raise(peer, outcome, false, clean && outcome == PEER_LOST, &attempt);
-	}
+	peer_param_int32(&params, topic);
+	param_partitions(&params, place);
+	peer_param_int64(&params, timestamp);
+	peer_join(peer);
+	peer_send(peer, &offsets_at_statement, &params);
+	peer_sync(peer);
+	outcome = peer_receive(peer, sink_offset_at, &receiver);
+	if (outcome == PEER_OK)
+		return true;
+	retry_or_raise(peer, outcome, false, clean, attempt);
+	return false;
 }
 
 /* --- groups, and the rest --- */

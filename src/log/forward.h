@@ -28,7 +28,6 @@
 typedef struct Attempt
 {
 	TimestampTz since;			/* of the first failure */
-	bool		lost;			/* an old connection was found to be lost */
 } Attempt;
 
 /* --- produce --- */
@@ -72,15 +71,19 @@ extern int64 forward_consume(int32 broker, int32 topic, const char *group, int64
 /*
  * Has a broker wait until a group may have something to consume there, for some
  * milliseconds; NULL, and failure is filled, if it cannot be reached.  When
- * peer_wait_is_over(), forward_waited() tells whether there is something.
+ * peer_wait_is_over(), forward_waited() tells whether there is something, or that the
+ * connection is lost.
  */
 extern Peer *forward_wait(int32 broker, int32 topic, const char *group, int64 milliseconds,
 						  PeerFailure *failure);
-extern bool forward_waited(Peer *peer, PeerFailure *failure);
+extern bool forward_waited(Peer *peer, bool *lost);
 
-/* Fills offsets (of all partitions of the topic) of those in the place. */
-extern void forward_offsets_at(const Place *place, int32 topic, TimestampTz timestamp,
-							   int64 *offsets);
+/*
+ * Fills offsets (of all partitions of the topic) of those in the place; false if they
+ * are to be asked for again, perhaps elsewhere.
+ */
+extern bool forward_offsets_at(const Place *place, int32 topic, TimestampTz timestamp,
+							   int64 *offsets, Attempt *attempt);
 
 /* --- groups, and the rest; see consume.h and topic_ddl.h --- */
 

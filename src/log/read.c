@@ -231,12 +231,14 @@ log_offset_at(LogPartition *partition, TimestampTz timestamp)
 	return found;
 }
 
-void
-log_offsets_at(int32 topic_id, TimestampTz timestamp, int64 *offsets, int count)
+/* The same as log_offsets_at(); false if it is to be begun again. */
+static bool
+offsets_at(int32 topic_id, TimestampTz timestamp, int64 *offsets, int count, Attempt *attempt)
 {
 	Topic	   *topic = topic_get(topic_id);
 	Place		place = {0};
 	int32	   *leaders = palloc(count * sizeof(int32));
+	bool		done = true;
 
 	for (int p = 0; p < count; p++)
 	{
@@ -247,7 +249,7 @@ log_offsets_at(int32 topic_id, TimestampTz timestamp, int64 *offsets, int count)
 			offsets[p] = log_offset_at(partition, timestamp);
 	}
 	place.partitions = palloc(count * sizeof(int32));
-	for (int p = 0; p < count; p++)
+	for (int p = 0; p < count && done; p++)
 	{
 		if (leaders[p] == 0)
 			continue;
@@ -260,8 +262,18 @@ log_offsets_at(int32 topic_id, TimestampTz timestamp, int64 *offsets, int count)
 			place.partitions[place.count++] = q;
 			leaders[q] = 0;
 		}
-		forward_offsets_at(&place, topic_id, timestamp, offsets);
+		done = forward_offsets_at(&place, topic_id, timestamp, offsets, attempt);
 	}
 	pfree(leaders);
 	pfree(place.partitions);
+	return done;
+}
+
+void
+log_offsets_at(int32 topic, TimestampTz timestamp, int64 *offsets, int count)
+{
+	Attempt		attempt = {0};
+
+	while (!offsets_at(topic, timestamp, offsets, count, &attempt))
+		;
 }

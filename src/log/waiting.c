@@ -225,6 +225,8 @@ wait_until_readable(ConditionVariable *condition, Deadline *deadline, int64 mill
 void
 pause_milliseconds(int64 milliseconds)
 {
+	if (milliseconds <= 0)
+		return;
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 					 milliseconds, messages_wait_event());
 	ResetLatch(MyLatch);

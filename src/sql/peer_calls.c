@@ -40,6 +40,9 @@ PG_FUNCTION_INFO_V1(pgtopic_peer_reset_offsets);
 PG_FUNCTION_INFO_V1(pgtopic_peer_drop_consumer_group);
 PG_FUNCTION_INFO_V1(pgtopic_peer_delete_messages);
 
+/* How long to wait, at a time, in a topic that has not come yet. */
+#define UNKNOWN_TOPIC_MS	100
+
 /* The topic; what the calling broker knows and we do not will come. */
 static Topic *
 peer_topic(FunctionCallInfo fcinfo)
@@ -165,7 +168,7 @@ pgtopic_peer_produce(PG_FUNCTION_ARGS)
 Datum
 pgtopic_peer_consume(PG_FUNCTION_ARGS)
 {
-	Topic	   *topic = peer_topic(fcinfo);
+	Topic	   *topic = topic_find(arg_topic(fcinfo, 0));
 	char	   *group = arg_group(fcinfo, 1);
 	int64		max = arg_int64(fcinfo, 2, "max_messages");
 	bool		moved;
@@ -173,6 +176,9 @@ pgtopic_peer_consume(PG_FUNCTION_ARGS)
 	arg_not_null(fcinfo, 3, "last");
 	extension_require_writable("consume()");
 	InitMaterializedSRF(fcinfo, 0);
+	/* what is not known here yet has no messages yet */
+	if (topic == NULL)
+		PG_RETURN_NULL();
 	if (log_consume_here(topic->id, group, max, PG_GETARG_BOOL(3), result_message, fcinfo,
 						 &moved) == 0 && moved)
 	{
@@ -204,10 +210,17 @@ pgtopic_peer_fetch(PG_FUNCTION_ARGS)
 Datum
 pgtopic_peer_wait(PG_FUNCTION_ARGS)
 {
-	Topic	   *topic = peer_topic(fcinfo);
+	Topic	   *topic = topic_find(arg_topic(fcinfo, 0));
+	char	   *group = arg_group(fcinfo, 1);
+	int32		milliseconds = arg_int32(fcinfo, 2, "milliseconds");
 
-	PG_RETURN_BOOL(log_wait_here(topic->id, arg_group(fcinfo, 1),
-								 deadline_for_peer(arg_int32(fcinfo, 2, "milliseconds"))));
+	if (topic == NULL)
+	{
+		/* it will be told of the topic in a moment */
+		pause_milliseconds(Min(milliseconds, UNKNOWN_TOPIC_MS));
+		PG_RETURN_BOOL(false);
+	}
+	PG_RETURN_BOOL(log_wait_here(topic->id, group, deadline_for_peer(milliseconds)));
 }
 
 /* peer_offsets_at(topic, partitions, timestamp) */

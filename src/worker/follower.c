@@ -499,8 +499,8 @@ follower_run(bool checkpoints)
 
 		for (int r = 0; r < now.count; r++)
 			task.count += now.replicas[r].leader == now.subscribed[i];
-		(void) worker_run_task(psprintf("tidying what this broker receives from broker %d", task.leader->id), tidy, &task);
-		busy |= task.busy;
+		busy |= worker_run_task(psprintf("tidying what this broker receives from broker %d", task.leader->id),
+								tidy, &task) && task.busy;
 	}
 	for (int first = 0; first < now.count;)
 	{
@@ -512,8 +512,8 @@ follower_run(bool checkpoints)
 			task.count++;
 			first++;
 		}
-		(void) worker_run_task(psprintf("following broker %d", task.leader->id), follow, &task);
-		busy |= task.busy;
+		/* what has failed can wait for a while */
+		busy |= worker_run_task(psprintf("following broker %d", task.leader->id), follow, &task) && task.busy;
 	}
 	if (checkpoints && now.count > 0)
 		(void) worker_run_task("storing the leaders' watermarks", take_checkpoints, NULL);

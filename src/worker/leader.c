@@ -42,6 +42,9 @@
 #include "worker/replication.h"
 #include "worker/workers.h"
 
+/* The worker has other things to do than to wait for a controller. */
+#define WORKER_WAIT_MS	2000
+
 /* A partition that this broker leads, and that has other replicas. */
 typedef struct Led
 {
@@ -244,7 +247,7 @@ change_isr(const Look *look, const Led *led, int32 follower, bool joins)
 	args[3] = psprintf("%d", led->row.leader_epoch);
 	args[4] = psprintf("%d", follower);
 	args[5] = joins ? "1" : "0";
-	(void) cluster_change(CHANGE_ISR, args, 6);
+	(void) cluster_change(CHANGE_ISR, args, 6, WORKER_WAIT_MS);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
 	ereport(LOG,
@@ -376,7 +379,7 @@ hand_over(const Look *look, const Led *led)
 	args[2] = psprintf("%d", look->self);
 	args[3] = psprintf("%d", led->row.leader_epoch);
 	args[4] = done ? "1" : "0";
-	(void) cluster_change(CHANGE_HAND_OVER, args, 5);
+	(void) cluster_change(CHANGE_HAND_OVER, args, 5, WORKER_WAIT_MS);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
 	if (done)
@@ -498,9 +501,8 @@ leader_run(void)
 	{
 		LedTask		task = {&now, &now.led[i], false};
 
-		(void) worker_run_task(psprintf("looking after the followers of %s", described(&now.led[i])),
-							   lead, &task);
-		busy |= task.busy;
+		busy |= worker_run_task(psprintf("looking after the followers of %s", described(&now.led[i])),
+								lead, &task) && task.busy;
 	}
 	if (cluster_clock_ms() - bounded_at > 1000)
 	{

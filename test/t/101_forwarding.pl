@@ -295,7 +295,7 @@ for my $way ('consume', 'wait_for_messages')
 		{
 			$one->send($way eq 'consume' ? "SELECT value, clock_timestamp() FROM consume('c', 'w', max_wait => '60 s')"
 				: "CALL wait_for_messages('c', 'w', '60 s'); SELECT 'wake $round', clock_timestamp()");
-			usleep($round == 5 ? 2_200_000 : 50_000);
+			usleep($round == 5 && $partition == 3 ? 1_200_000 : 50_000);
 			die "$way did not wait: " . ($one->result // $one->error) if $one->is_done;
 			my $then = $two->query_ok("BEGIN; SELECT produce('c', 'wake $round', partition => $partition) IS NULL; SELECT clock_timestamp(); COMMIT") =~ s/.*\n//sr;
 			my ($got, $at) = split /\|/, $one->result // $one->error;
@@ -340,6 +340,17 @@ $one->send("SELECT value FROM consume('c', 'w', max_wait => '60 s')");
 usleep(100_000);
 $two->query_ok('ROLLBACK');
 is($one->result, 'back', 'woken by a consumer at the other broker that gives back');
+# over a connection that breaks
+for my $way ("SELECT value FROM consume('c', 'w', max_wait => '60 s')", "CALL wait_for_messages('c', 'w', '60 s'); SELECT 'over a new one'")
+{
+	$one->send($way);
+	usleep(100_000);
+	$wa->query_ok("SELECT pg_terminate_backend(pid) FROM (" . peers_of(1) . ") p");
+	usleep(100_000);
+	$wb->query_ok("SELECT produce('c', 'over a new one', partition => 3)");
+	is($one->result // $one->error, 'over a new one', 'a connection that is lost while it waits is replaced');
+}
+consume_all($one, 'w');
 # cancelled
 $one->send("SELECT value FROM consume('c', 'w', max_wait => '60 s')");
 await_waiting($wa, $one);
@@ -353,8 +364,6 @@ $one->query_ok("SELECT create_consumer_group('h', 'c', 'latest')");
 is(consume_all($two, 'h'), '', 'a group made at the end of all partitions');
 error_is($two, "SELECT create_consumer_group('h', 'c')", '42710', qr/already exists/, '... is there for the other broker');
 $one->query_ok("SELECT commit_offset('h', 'c', 3, 1), commit_offset('h', 'c', 0, 0)");
-result_is($two, "SELECT log_offset FROM consume('c', 'h', 1) WHERE partition = 3", '1', 'a position moved by hand')
-  if 0;
 result_is($two, "SELECT string_agg(partition || ':' || coalesce(old_offset::text, '-') || ':' || new_offset, ' ' ORDER BY partition) FROM reset_offsets('h', 'c', '1', dry_run => true) WHERE partition IN (0, 3)",
 	'0:0:1 3:1:1', 'reset_offsets() asks all, dry');
 $one->query_ok("BEGIN; SELECT reset_offsets('h', 'c', '1'); ROLLBACK");
@@ -374,6 +383,20 @@ result_is($one, "SELECT string_agg(partition || ':' || log_offset, ' ' ORDER BY 
 result_is($one, "SELECT delete_messages('c', 2, 2)", '2', 'delete_messages() at the other broker');
 result_is($one, "SELECT min(log_offset) FROM fetch_messages('c', 2, 2)", '3', '... moves the start of the log');
 error_is($one, "SELECT fetch_messages('c', 2, 1)", '22003', qr/The log starts at 2/, '... for everybody');
+
+# What hangs at the other broker.
+$wb->query_ok("SELECT commit_offset('i', 'c', 3, 0)");
+$two->query_ok("BEGIN; SELECT commit_offset('i', 'c', 3, 1)");
+$one->send("SELECT commit_offset('i', 'c', 3, 2)");
+await_waiting($wa, $one, 'PgtopicPeer');
+$wa->query_ok('SELECT pg_cancel_backend(' . $one->pid . ')');
+$before = time();
+$one->result;
+error_came($one, '57014', undef, 'a call that waits for a lock at the other broker can be cancelled');
+cmp_ok(time() - $before, '<', 2, '... soon');
+wait_until($wa, 'SELECT count(*) = 0 FROM (' . peers_of(1, "wait_event_type = 'Lock'") . ') p', '... and waits there no longer');
+$two->query_ok('COMMIT');
+result_is($wb, "SELECT committed_offset FROM consumer_group_status WHERE consumer_group = 'i' AND partition = 3", '1', '... nor does anything');
 
 # --- connections that break ---
 
@@ -462,6 +485,38 @@ sql($node, "UPDATE pgtopic.partition SET leader = 1 WHERE topic_id = (SELECT id 
 error_is($one, "SELECT produce('moving', 'second', partition => 1)", '57P03', qr/does not lead/, 'after something was written there, it is an error');
 $one->query_ok('ROLLBACK');
 lead('moving', 1, 2);
+
+# Where a broker has no replica, it has no tables either.
+create("'bare', partitions => 2", 'bare', 1, 2);
+for my $broker (1, 2)
+{
+	my $id = sql($node, "SELECT id FROM pgtopic.topic WHERE name = 'bare'", "b$broker");
+	my $not_here = $broker == 1 ? 1 : 0;
+	sql($node, "DROP TABLE pgtopic.t${id}_p$not_here, pgtopic.t${id}_p${not_here}_offsets", "b$broker");
+}
+lead('bare', 1, 2);
+for my $s ($one, $two)
+{
+	$s->query_ok("SELECT produce('bare', 'zero', partition => 0), produce('bare', 'one', partition => 1)");
+	is(consume_all($s, 'g', 'bare'), 'one zero', 'a broker without any table of a partition serves it');
+	result_is($s, "SELECT string_agg(value, ' ') FROM generate_series(0, 1) p, fetch_messages('bare', p, 0, 1)", 'zero one', '... to readers');
+	result_is($s, "SELECT sum(new_offset) FROM reset_offsets('g', 'bare', 'latest')", $s == $one ? '2' : '4', '... and groups');
+}
+
+# A topic that the other broker has not heard of yet.
+sql($node, "SELECT nextval('pgtopic.topic_id_seq')", 'b2');
+sql($node, "SELECT create_topic('new', partitions => 2)", 'b1');
+sql($node, "UPDATE pgtopic.partition SET leader = 1 + partition WHERE topic_id = (SELECT id FROM pgtopic.topic WHERE name = 'new'); UPDATE pgtopic.topic SET name = name WHERE name = 'new'", 'b1');
+$wa->query_ok("SELECT produce('new', 'here', partition => 0)");
+result_is($one, "SELECT value FROM consume('new', 'g', max_wait => '1 s')", 'here', 'a topic that the other broker has not heard of');
+result_is($one, "SELECT count(*) FROM consume('new', 'g', max_wait => '300 ms')", '0', '... gives nothing from there');
+$one->send("SELECT partition FROM produce('new', 'there', partition => 1)");
+usleep(300_000);
+ok(!$one->is_done, '... and takes nothing');
+sql($node, "SELECT setval('pgtopic.topic_id_seq', (SELECT last_value - 1 FROM pgtopic.topic_id_seq)), create_topic('new', partitions => 2)", 'b2');
+lead('new', 1, 2);
+is($one->result // $one->error, '1', '... until it has');
+is(consume_all($two, 'g', 'new'), 'there', '... which is then there');
 
 # --- privileges ---
 
