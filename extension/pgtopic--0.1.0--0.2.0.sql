@@ -65,13 +65,13 @@ COMMENT ON TABLE pgtopic.follower IS 'followers of the partitions that this brok
 ----------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.create_cluster(own_conninfo text) RETURNS int
-    AS 'MODULE_PATHNAME', 'pgtopic_create_cluster' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'pgtopic_create_cluster' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.create_cluster(text)
     IS 'makes this database broker 1 of a new cluster; the others connect to it by own_conninfo';
 REVOKE ALL ON FUNCTION @extschema@.create_cluster(text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.join_cluster(bootstrap_conninfo text, own_conninfo text) RETURNS int
-    AS 'MODULE_PATHNAME', 'pgtopic_join_cluster' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'pgtopic_join_cluster' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.join_cluster(text, text)
     IS 'has this database join the cluster of another broker; returns the number that it gets';
 REVOKE ALL ON FUNCTION @extschema@.join_cluster(text, text) FROM PUBLIC;

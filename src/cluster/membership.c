@@ -301,6 +301,10 @@ membership_remove(int32 broker)
 
 	check_administrator("remove_broker()");
 	PreventInTransactionBlock(true, "remove_broker()");
+	if (cluster_self() == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this database is not a broker of a cluster")));
 	if (broker == cluster_self())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
