@@ -178,7 +178,7 @@ CREATE ROLE pgtopic_peer LOGIN REPLICATION;
 SELECT allow_peer('pgtopic_peer')"
 say "  each broker"
 printf '%s\n' "$prepare" | sed 's/^/    /'
-each "$prepare"
+each "$prepare" >/dev/null
 conninfo()
 {
 	say "host=$PGT_TMP port=$((PORT + $1 - 1)) user=pgtopic_peer dbname=demo"
@@ -347,7 +347,7 @@ started=$SECONDS
 sql 1 "SELECT count(*) AS partitions, sum(last_offset - first_offset + 1) AS messages FROM produce_batch('$TOPIC',
        ARRAY(SELECT 'produced while broker 3 is away ' || n FROM generate_series(1, 1000) n),
        keys => ARRAY(SELECT 'away ' || n FROM generate_series(1, 1000) n))"
-say "  that took $((SECONDS - started)) s; the next one takes no time:"
+say "  that took $((SECONDS - started)) s. From now on it does not:"
 sql 2 "SELECT * FROM produce('$TOPIC', 'another one', key => 'away')"
 wait_until "the ISR to shrink" is_true 1 "SELECT bool_and(isr <@ '{1,2}') FROM partition_status"
 sql 1 "SELECT partition, leader, replicas, isr, high_watermark FROM partition_status ORDER BY partition"
