@@ -486,6 +486,23 @@ error_is($one, "SELECT produce('moving', 'second', partition => 1)", '57P03', qr
 $one->query_ok('ROLLBACK');
 lead('moving', 1, 2);
 
+# Where a broker has no replica, it has no tables either.
+create("'bare', partitions => 2", 'bare', 1, 2);
+for my $broker (1, 2)
+{
+	my $id = sql($node, "SELECT id FROM pgtopic.topic WHERE name = 'bare'", "b$broker");
+	my $not_here = $broker == 1 ? 1 : 0;
+	sql($node, "DROP TABLE pgtopic.t${id}_p$not_here, pgtopic.t${id}_p${not_here}_offsets", "b$broker");
+}
+lead('bare', 1, 2);
+for my $s ($one, $two)
+{
+	$s->query_ok("SELECT produce('bare', 'zero', partition => 0), produce('bare', 'one', partition => 1)");
+	is(consume_all($s, 'g', 'bare'), 'one zero', 'a broker without any table of a partition serves it');
+	result_is($s, "SELECT string_agg(value, ' ') FROM generate_series(0, 1) p, fetch_messages('bare', p, 0, 1)", 'zero one', '... to readers');
+	result_is($s, "SELECT sum(new_offset) FROM reset_offsets('g', 'bare', 'latest')", $s == $one ? '2' : '4', '... and groups');
+}
+
 # A topic that the other broker has not heard of yet.
 sql($node, "SELECT nextval('pgtopic.topic_id_seq')", 'b2');
 sql($node, "SELECT create_topic('new', partitions => 2)", 'b1');
