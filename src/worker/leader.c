@@ -362,7 +362,7 @@ hand_over(const Look *look, const Led *led)
 	XLogRecPtr	confirmed = InvalidXLogRecPtr;
 	TimestampTz caught_up;
 	bool		done = false;
-	const char *args[5];
+	const char *args[6];
 
 	if (strcmp(state_of(look, led, successor), FOLLOWER_IS_READY) == 0 && is_drained(led))
 	{
@@ -378,8 +378,9 @@ hand_over(const Look *look, const Led *led)
 	args[1] = psprintf("%d", led->partition);
 	args[2] = psprintf("%d", look->self);
 	args[3] = psprintf("%d", led->row.leader_epoch);
-	args[4] = done ? "1" : "0";
-	(void) cluster_change(CHANGE_HAND_OVER, args, 5, WORKER_WAIT_MS);
+	args[4] = psprintf("%d", successor);
+	args[5] = done ? "1" : "0";
+	(void) cluster_change(CHANGE_HAND_OVER, args, 6, WORKER_WAIT_MS);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
 	if (done)
