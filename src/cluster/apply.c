@@ -119,7 +119,7 @@ apply_brokers(const Image *image)
 
 /*
  * Topics that the image has not are gone for everybody from here on.  Their tables go
- * when nobody is in the way: see apply_drop_leftovers().
+ * when nobody is in the way: see worker/leftovers.c.
  */
 static void
 drop_topics(const Image *image)
@@ -142,6 +142,9 @@ drop_topics(const Image *image)
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.partition WHERE topic_id = %d", gone[i]);
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.replica WHERE topic_id = %d", gone[i]);
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE topic_id = %d", gone[i]);
+		/* by this the name would still be found: see topic_id_by_storage_comment() */
+		if (OidIsValid(extension_relation(psprintf("t%d", gone[i]))))
+			extension_execute(SPI_OK_UTILITY, "COMMENT ON TABLE pgtopic.t%d IS NULL", gone[i]);
 		end(&saved, context);
 	}
 }
@@ -212,7 +215,7 @@ apply_storage(const ImageTopic *topic, const ImagePartition *partition, int32 se
 	if (!has_replica_here(partition, self))
 	{
 		/*
-		 * The tables go later, in apply_drop_leftovers().  Should the replica come
+		 * The tables go later, in worker/leftovers.c.  Should the replica come
 		 * back before that, it is copied on from where its copy is right, like any
 		 * other after a change of the leader.
 		 */
@@ -306,91 +309,12 @@ apply_image(const Image *image, int32 self, int64 version)
 	cluster_state_set_applied(version);
 }
 
-/* One of the tables that the metadata knows nothing of any more. */
-typedef struct Leftover
-{
-	int32		topic;
-	int32		partition;		/* -1: all of the topic */
-} Leftover;
-
-static void
-drop_leftover(const Leftover *leftover)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ExtensionOwner saved;
-
-	begin(&saved);
-	if (leftover->partition < 0)
-		storage_drop_topic(leftover->topic);
-	else
-	{
-		storage_drop_partition(leftover->topic, leftover->partition);
-		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.replica WHERE topic_id = %d AND partition = %d",
-						  leftover->topic, leftover->partition);
-		topic_invalidate(leftover->topic);
-	}
-	end(&saved, context);
-}
-
-bool
-apply_drop_leftovers(void)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ExtensionOwner saved;
-	Leftover   *leftovers;
-	int			count;
-	volatile bool all = true;
-
-	begin(&saved);
-	extension_execute(SPI_OK_SELECT,
-					  "SELECT x.name[1]::pg_catalog.int4, COALESCE(x.name[3]::pg_catalog.int4, -1)"
-					  " FROM (SELECT pg_catalog.regexp_match(relname, '^t(\\d+)(_p(\\d+))?$') AS name"
-					  " FROM pg_catalog.pg_class WHERE relkind = 'p'"
-					  " AND relnamespace = 'pgtopic'::pg_catalog.regnamespace) x, pgtopic.cluster c"
-					  " WHERE x.name IS NOT NULL AND CASE WHEN x.name[3] IS NULL"
-					  " THEN NOT EXISTS (SELECT FROM pgtopic.topic t WHERE t.id = x.name[1]::pg_catalog.int4)"
-					  " ELSE EXISTS (SELECT FROM pgtopic.partition p WHERE p.topic_id = x.name[1]::pg_catalog.int4"
-					  " AND p.partition = x.name[3]::pg_catalog.int4 AND c.self <> ALL (p.replicas)) END");
-	count = (int) SPI_processed;
-	leftovers = MemoryContextAlloc(context, (count + 1) * sizeof(Leftover));
-	for (int i = 0; i < count; i++)
-	{
-		leftovers[i].topic = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
-		leftovers[i].partition = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
-	}
-	end(&saved, context);
-
-	for (int i = 0; i < count; i++)
-	{
-		PG_TRY();
-		{
-			drop_leftover(&leftovers[i]);
-		}
-		PG_CATCH();
-		{
-			int			code = geterrcode();
-
-			/* somebody reads or writes there, or a subscription is still copying it */
-			if (code != ERRCODE_LOCK_NOT_AVAILABLE && code != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-				PG_RE_THROW();
-			HOLD_INTERRUPTS();
-			AbortOutOfAnyTransaction();
-			FlushErrorState();
-			RESUME_INTERRUPTS();
-			MemoryContextSwitchTo(context);
-			all = false;
-		}
-		PG_END_TRY();
-	}
-	return all;
-}
-
 void
 apply_no_topics(void)
 {
 	int			count;
 
-	/* those included that apply_drop_leftovers() has not come to */
+	/* those included that worker/leftovers.c has not come to */
 	int32	   *ids = read_ids("SELECT pg_catalog.substr(relname, 2)::pg_catalog.int4 FROM pg_catalog.pg_class"
 							   " WHERE relkind = 'p' AND relname ~ '^t\\d+$'"
 							   " AND relnamespace = 'pgtopic'::pg_catalog.regnamespace", CurrentMemoryContext, &count);

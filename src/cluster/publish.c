@@ -113,11 +113,17 @@ publish_create_slot(int32 follower)
 static LogPartition *
 led_partition(int32 follower, int32 topic_id, int32 number, int32 leader_epoch)
 {
-	Topic	   *topic = topic_get(topic_id);
-	LogPartition *partition = topic_partition_get(topic, number);
+	Topic	   *topic = topic_find_any(topic_id);
+	LogPartition *partition;
 	PartitionRow row;
 	bool		is_replica = false;
 
+	/* the follower has newer metadata than we, or older */
+	if (topic == NULL || number >= topic->partitions_count)
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("broker %d does not know partition %d of topic #%d", cluster_self(), number, topic_id)));
+	partition = topic_partition_get(topic, number);
 	if (!partition_row_read(partition, &row) || row.leader != cluster_self() ||
 		row.leader_epoch != leader_epoch)
 		ereport(ERROR,

@@ -373,6 +373,43 @@ wants_refresh(const Replica *replica)
 	return is_in(replica, REPLICA_UNPUBLISHED) || is_in(replica, REPLICA_PUBLISHED);
 }
 
+/* What the leader is asked for before the subscription looks at its publications. */
+static void
+at_leader(Leader *leader, Replica *replica)
+{
+	if (is_in(replica, REPLICA_NEW))
+		unpublish(leader, replica);
+	else if (is_in(replica, REPLICA_DETACHED) || is_in(replica, REPLICA_CUT))
+		cut_and_publish(leader, replica);
+}
+
+/*
+ * One step of one partition.  A leader who has not applied the metadata that makes it
+ * one, or has applied newer one, says so (57P03): that is no failure, and keeps
+ * the other partitions waiting for nothing.
+ */
+static void
+try_step(Leader *leader, Replica *replica, void (*step) (Leader *, Replica *))
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		step(leader, replica);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_CANNOT_CONNECT_NOW)
+			PG_RE_THROW();
+		HOLD_INTERRUPTS();
+		AbortOutOfAnyTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+	}
+	PG_END_TRY();
+}
+
 /* One step for each partition, and one refresh for all of them. */
 static void
 follow(void *arg)
@@ -384,10 +421,7 @@ follow(void *arg)
 	ensure_subscription(task->leader, task->replicas, task->count);
 	for (int i = 0; i < task->count; i++)
 	{
-		if (is_in(&task->replicas[i], REPLICA_NEW))
-			unpublish(task->leader, &task->replicas[i]);
-		else if (is_in(&task->replicas[i], REPLICA_DETACHED) || is_in(&task->replicas[i], REPLICA_CUT))
-			cut_and_publish(task->leader, &task->replicas[i]);
+		try_step(task->leader, &task->replicas[i], at_leader);
 		refresh |= wants_refresh(&task->replicas[i]);
 	}
 	if (refresh)
@@ -402,7 +436,7 @@ follow(void *arg)
 		else if (is_in(replica, REPLICA_PUBLISHED))
 			set_state(replica, REPLICA_COPYING);
 		else if (is_in(replica, REPLICA_COPYING))
-			look_at_copy(task->leader, replica);
+			try_step(task->leader, replica, look_at_copy);
 		task->busy |= !is_in(replica, REPLICA_READY);
 	}
 }

@@ -33,8 +33,9 @@
 #define BUSY_MS		50
 #define IDLE_MS		1000
 
-/* Whether there may be publications and tables that are not to be; so after a start. */
+/* Whether there may be publications, and tables, that are not to be; so after a start. */
 static bool untidy = true;
+static bool leftovers = true;
 
 static void
 apply_task(void *arg)
@@ -71,7 +72,7 @@ apply_task(void *arg)
 	untidy = true;
 }
 
-/* What metadata that has been applied leaves to be done, until it is done. */
+/* Publications that applied metadata has no use for. */
 static void
 tidy_task(void *arg)
 {
@@ -81,7 +82,8 @@ tidy_task(void *arg)
 	worker_owner_begin(&saved);
 	publish_tidy();
 	worker_owner_end(&saved, context);
-	untidy = !apply_drop_leftovers();
+	untidy = false;
+	leftovers = true;
 }
 
 void
@@ -103,9 +105,11 @@ pgtopic_replication_main(Datum arg)
 			stored = now;
 		(void) worker_run_task("applying the cluster's metadata", apply_task, NULL);
 		if (untidy)
-			(void) worker_run_task("tidying publications and tables", tidy_task, NULL);
+			(void) worker_run_task("tidying publications", tidy_task, NULL);
 		busy = leader_run();
 		busy |= follower_run(checkpoints);
+		if (leftovers)
+			leftovers = leftovers_run();
 
 		pgstat_report_stat(true);
 		worker_doing(NULL);

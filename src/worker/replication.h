@@ -23,4 +23,10 @@ extern void worker_owner_end(ExtensionOwner *saved, MemoryContext context);
 extern bool leader_run(void);
 extern bool follower_run(bool checkpoints);
 
+/*
+ * Drops the tables of topics that are gone, and of partitions that this broker has no
+ * replica of, as far as that can be done now.  True if there are some left.
+ */
+extern bool leftovers_run(void);
+
 #endif							/* PGTOPIC_REPLICATION_H */

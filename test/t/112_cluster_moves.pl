@@ -93,7 +93,7 @@ finish($load, 'partitions that move');
 # back where one has been, with what has been produced since
 $load = PgtopicLoad->new($cluster, topic => 't');
 $load->producer($_) for 'x', 'y';
-$load->consumer('z', group => 'g');
+$load->consumer('z', group => 'g2');
 $load->await_progress(20);
 for my $turn (1 .. 3)
 {
@@ -114,7 +114,7 @@ for (
 	[ "move_partition('t', 0, '{1,1}')", '22023', qr/twice|more than once/, 'a broker twice' ],
 	[ "move_partition('t', 0, '{1,9}')", '42704', qr/broker 9 does not exist/, 'a broker that is not there' ],
 	[ "move_partition('t', 0, '{}')", '22023', qr/./, 'no broker' ],
-	[ "move_partition('t', 7, '{1}')", '22023', qr/partition 7/, 'a partition that is not there' ],
+	[ "move_partition('t', 7, '{1}')", '22003', qr/partition 7/, 'a partition that is not there' ],
 	[ "move_partition('nothing', 0, '{1}')", '42704', qr/"nothing" does not exist/, 'a topic that is not there' ])
 {
 	my ($call, $state, $pattern, $name) = @$_;
@@ -158,7 +158,7 @@ finish($load, 'leaders that hand over');
 
 $load = PgtopicLoad->new($cluster, topic => 't');
 $load->producer("r$_") for 1 .. 3;
-$load->consumer('rc', group => 'g');
+$load->consumer('rc', group => 'g3');
 $load->tail('rt', partition => 0, from => $cluster->partitions('t')->{0}{high_watermark});
 for my $turn (1, 2)
 {
@@ -175,7 +175,7 @@ finish($load, 'rolling restart');
 
 $load = PgtopicLoad->new($cluster, topic => 't');
 $load->producer("s$_", brokers => [ 1, 2 ]) for 1 .. 3;
-$load->consumer('sc', group => 'g', brokers => [ 1, 2 ]);
+$load->consumer('sc', group => 'g4', brokers => [ 1, 2 ]);
 $load->await_progress(10);
 is($cluster->add_node, 4, 'a fourth server');
 $cluster->join_broker(4, 2);

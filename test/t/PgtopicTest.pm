@@ -188,6 +188,7 @@ EOC
 # The log of the server so far has nothing in it that nobody has asked for.
 #   allow => [ patterns of lines that are expected ]
 #   crash => 1: the test has crashed the server
+#   length => bytes: of the log, from its beginning
 sub log_is_clean
 {
 	my ($node, %param) = @_;
@@ -199,7 +200,9 @@ sub log_is_clean
 	push @allow, qr/FATAL:  terminating background worker "pgtopic \w+" due to administrator command/;
 	push @allow, qr/terminated by signal|terminating connection (because of crash|due to unexpected postmaster exit)|unexpected pageaddr/
 	  if $param{crash};
-	for my $line (split /\n/, PostgreSQL::Test::Utils::slurp_file($node->logfile))
+	my $log = PostgreSQL::Test::Utils::slurp_file($node->logfile);
+	$log = substr($log, 0, $param{length}) if $param{length};
+	for my $line (split /\n/, $log)
 	{
 		next
 		  unless $line =~ /PANIC:|TRAP:|terminated by signal|\bleak\b|segfault|could not (open|read|access) file/
