@@ -305,7 +305,8 @@ look_after(const Look *look, const Led *led, int32 follower)
 		!TimestampDifferenceExceeds(caught_up, now, pgtopic_replica_lag_time_max);
 	if (keeps_up)
 	{
-		memory->since_ms = cluster_clock_ms();
+		/* as of when it had everything: the time that it may lag does not begin twice */
+		memory->since_ms = cluster_clock_ms() - TimestampDifferenceMilliseconds(caught_up, now);
 		if (!is_in_sync)
 			change_isr(look, led, follower, true);
 		return !is_in_sync;

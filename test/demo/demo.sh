@@ -341,6 +341,8 @@ for partition in $(value 2 'SELECT partition FROM partition_status WHERE leader 
                                           WHERE partition = $partition AND b <> leader))"
 done
 claim "broker 3 leads nothing any more" 2 "SELECT count(*) = 0 FROM partition_status WHERE leader = 3"
+wait_until "broker 3 to have copied from the new leaders" is_true 3 \
+	"SELECT count(*) = 6 AND bool_and(state = 'ready') FROM replication_status"
 PGT_DATADIR=$PGT_TMP/broker3/data stop_server fast
 say "  broker 3 is stopped. A commit waits for it until it counts as not in sync (here 3 s, by default 10 s):"
 started=$SECONDS
