@@ -19,6 +19,7 @@
 #include "storage/shmem.h"
 
 #include "base/settings.h"
+#include "shmem/applying.h"
 #include "shmem/cluster_state.h"
 #include "shmem/databases.h"
 #include "shmem/followers.h"
@@ -41,6 +42,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(followers_shmem_size());
 	RequestAddinShmemSpace(databases_shmem_size());
 	RequestAddinShmemSpace(cluster_state_shmem_size());
+	RequestAddinShmemSpace(applying_shmem_size());
 }
 
 static void
@@ -53,6 +55,7 @@ shmem_startup(void)
 	followers_shmem_init();
 	databases_shmem_init();
 	cluster_state_shmem_init();
+	applying_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -69,6 +72,7 @@ _PG_init(void)
 	shmem_startup_hook = shmem_startup;
 	slots_register_callbacks();
 	databases_register_callbacks();
+	applying_register_callbacks();
 	database_commands_hook_install();
 	launcher_register();
 }

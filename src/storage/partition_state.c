@@ -23,6 +23,7 @@
 #include "base/settings.h"
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
+#include "shmem/applying.h"
 #include "shmem/databases.h"
 #include "shmem/followers.h"
 #include "storage/batches.h"
@@ -161,6 +162,9 @@ install_slot(LogPartition *partition)
 		content.segment_messages = partition->topic->segment_messages;
 		content.checkpointed = row.high_watermark;
 		content.next_offset = stored_next_offset(partition, &row);
+		/* what has been replicated to here, readers may see from now on */
+		if (cluster_self() != 0)
+			applying_flush();
 		content.segments_end = segments_end(partition);
 		content.lsn = GetXLogInsertRecPtr();
 		content.leader_epoch = row.leader_epoch;
