@@ -65,13 +65,13 @@ COMMENT ON TABLE pgtopic.follower IS 'followers of the partitions that this brok
 ----------------------------------------------------------------------
 
 CREATE FUNCTION @extschema@.create_cluster(own_conninfo text) RETURNS int
-    AS 'MODULE_PATHNAME', 'pgtopic_create_cluster' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'pgtopic_create_cluster' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.create_cluster(text)
     IS 'makes this database broker 1 of a new cluster; the others connect to it by own_conninfo';
 REVOKE ALL ON FUNCTION @extschema@.create_cluster(text) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.join_cluster(bootstrap_conninfo text, own_conninfo text) RETURNS int
-    AS 'MODULE_PATHNAME', 'pgtopic_join_cluster' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+    AS 'MODULE_PATHNAME', 'pgtopic_join_cluster' LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION @extschema@.join_cluster(text, text)
     IS 'has this database join the cluster of another broker; returns the number that it gets';
 REVOKE ALL ON FUNCTION @extschema@.join_cluster(text, text) FROM PUBLIC;
@@ -185,7 +185,71 @@ CREATE FUNCTION pgtopic.peer_ready(follower int, topic int, partition int, leade
     AS 'MODULE_PATHNAME', 'pgtopic_peer_ready' LANGUAGE C VOLATILE SECURITY DEFINER;
 COMMENT ON FUNCTION pgtopic.peer_ready(int, int, int, int) IS 'says that a follower''s copy of a partition is complete';
 
--- From here on: what peers may do, and whoever is allowed to be one.
+-- The messages of what this broker leads, for sessions of others (src/sql/peer_calls.c).
+
+CREATE FUNCTION pgtopic.peer_produce(
+    topic_id int, partition int, "values" bytea[], keys bytea[], headers jsonb[],
+    timestamps timestamptz[], "timestamp" timestamptz
+) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_produce' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_produce(int, int, bytea[], bytea[], jsonb[], timestamptz[], timestamptz)
+    IS 'appends messages to a partition that this broker leads; returns the first offset';
+
+CREATE FUNCTION pgtopic.peer_consume(topic_id int, consumer_group text, max_messages bigint, last boolean)
+    RETURNS TABLE (partition int, log_offset bigint, "timestamp" timestamptz, key bytea, value bytea, headers jsonb)
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_consume' LANGUAGE C VOLATILE SECURITY DEFINER ROWS 500;
+COMMENT ON FUNCTION pgtopic.peer_consume(int, text, bigint, boolean)
+    IS 'takes messages of one of the partitions that this broker leads; a row of NULLs: a position has moved over rolled-back ones';
+
+CREATE FUNCTION pgtopic.peer_fetch(topic_id int, partition int, from_offset bigint, max_messages bigint, milliseconds int)
+    RETURNS TABLE (partition int, log_offset bigint, "timestamp" timestamptz, key bytea, value bytea, headers jsonb)
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_fetch' LANGUAGE C VOLATILE SECURITY DEFINER ROWS 500;
+COMMENT ON FUNCTION pgtopic.peer_fetch(int, int, bigint, bigint, int)
+    IS 'reads messages of a partition that this broker leads; waits, unless the caller sends something else';
+
+CREATE FUNCTION pgtopic.peer_wait(topic_id int, consumer_group text, milliseconds int) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_wait' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_wait(int, text, int)
+    IS 'waits until a group has something to consume here, unless the caller sends something else';
+
+CREATE FUNCTION pgtopic.peer_offsets_at(topic_id int, partitions int[], "timestamp" timestamptz)
+    RETURNS TABLE (partition int, log_offset bigint)
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_offsets_at' LANGUAGE C VOLATILE SECURITY DEFINER ROWS 10;
+COMMENT ON FUNCTION pgtopic.peer_offsets_at(int, int[], timestamptz)
+    IS 'offsets_at() of partitions that this broker leads';
+
+CREATE FUNCTION pgtopic.peer_create_consumer_group(
+    topic_id int, partitions int[], consumer_group text, seek_kind int, seek_number bigint, "timestamp" timestamptz
+) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_create_consumer_group' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_create_consumer_group(int, int[], text, int, bigint, timestamptz)
+    IS 'create_consumer_group() in partitions that this broker leads';
+
+CREATE FUNCTION pgtopic.peer_commit_offset(topic_id int, partition int, consumer_group text, log_offset bigint)
+    RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_commit_offset' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_commit_offset(int, int, text, bigint)
+    IS 'commit_offset() in a partition that this broker leads';
+
+CREATE FUNCTION pgtopic.peer_reset_offsets(
+    topic_id int, partitions int[], consumer_group text, seek_kind int, seek_number bigint,
+    "timestamp" timestamptz, dry_run boolean
+) RETURNS TABLE (partition int, old_offset bigint, new_offset bigint)
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_reset_offsets' LANGUAGE C VOLATILE SECURITY DEFINER ROWS 10;
+COMMENT ON FUNCTION pgtopic.peer_reset_offsets(int, int[], text, int, bigint, timestamptz, boolean)
+    IS 'reset_offsets() in partitions that this broker leads, where the group need not have been';
+
+CREATE FUNCTION pgtopic.peer_drop_consumer_group(topic_id int, partitions int[], consumer_group text)
+    RETURNS boolean
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_drop_consumer_group' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_drop_consumer_group(int, int[], text)
+    IS 'drop_consumer_group() in partitions that this broker leads; whether the group was there';
+
+CREATE FUNCTION pgtopic.peer_delete_messages(topic_id int, partition int, before_offset bigint) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_delete_messages' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_delete_messages(int, int, bigint)
+    IS 'delete_messages() in a partition that this broker leads';
+
 CREATE FUNCTION @extschema@.allow_peer(role regrole) RETURNS void LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$

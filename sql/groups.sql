@@ -36,6 +36,17 @@ SELECT log_offset FROM consume('groups.other', 'by itself');
 SELECT create_consumer_group('by itself', 'groups.other'); \echo :SQLSTATE
 -- names, positions and topics that are not good
 SELECT create_consumer_group('', 'groups.log'); \echo :SQLSTATE
+SELECT create_consumer_group(E'\002a', 'groups.log'); \echo :SQLSTATE
+-- what leaders tell followers is no group
+DO $$ BEGIN
+  EXECUTE (SELECT format('INSERT INTO pgtopic.%I VALUES (%L, 0, 0, now()), (%L, 0, 0, now())', 't' || id || '_p0_offsets', '', E'\001')
+           FROM pgtopic.topic WHERE name = 'groups.other');
+END $$;
+SELECT string_agg(DISTINCT quote_literal(consumer_group), ' ') FROM consumer_group_status WHERE topic = 'groups.other';
+DO $$ BEGIN
+  EXECUTE (SELECT format('DELETE FROM pgtopic.%I WHERE consumer_group < %L', 't' || id || '_p0_offsets', ' ')
+           FROM pgtopic.topic WHERE name = 'groups.other');
+END $$;
 SELECT create_consumer_group(repeat('x', 256), 'groups.log'); \echo :SQLSTATE
 SELECT create_consumer_group('x', 'groups.log', '5'); \echo :SQLSTATE
 SELECT create_consumer_group('x', 'groups.log', '+5'); \echo :SQLSTATE

@@ -23,9 +23,10 @@ FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
 WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtopic') AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
 AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
 ORDER BY p.proname COLLATE "C";
--- none runs with its owner's rights by declaration
+-- none that everybody may call runs with its owner's rights by declaration
 SELECT count(*) FROM pg_depend d JOIN pg_proc p ON p.oid = d.objid
-WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtopic') AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e' AND p.prosecdef;
+WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtopic') AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e' AND p.prosecdef
+AND has_function_privilege('public', p.oid, 'EXECUTE');
 SELECT nspname, has_schema_privilege('public', oid, 'USAGE') AS usage, has_schema_privilege('public', oid, 'CREATE') AS "create"
 FROM pg_namespace WHERE nspname IN ('pgtopic', 'topics') ORDER BY 1;
 SELECT c.oid::regclass, r.p FROM pg_class c, unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) r (p)

@@ -19,6 +19,7 @@
 #include "storage/shmem.h"
 
 #include "base/settings.h"
+#include "peer/transaction.h"
 #include "shmem/applying.h"
 #include "shmem/cluster_state.h"
 #include "shmem/databases.h"
@@ -70,6 +71,8 @@ _PG_init(void)
 	shmem_request_hook = shmem_request;
 	previous_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = shmem_startup;
+	/* before those of the slots */
+	peer_register_callbacks();
 	slots_register_callbacks();
 	databases_register_callbacks();
 	applying_register_callbacks();

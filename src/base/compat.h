@@ -17,8 +17,10 @@
 #include "catalog/pg_namespace.h"
 #include "executor/executor.h"
 #include "replication/message.h"
+#include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/resowner.h"
 #include "utils/wait_event.h"
 
 #if PG_VERSION_NUM < 150000
@@ -75,13 +77,6 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 #define compat_local_xid()			(MyProc->vxid.lxid)
 #endif
 
-/* 17: sets of wait events belong to a resource owner, here to none */
-#if PG_VERSION_NUM < 170000
-#define compat_create_wait_event_set(context, n)	CreateWaitEventSet(context, n)
-#else
-#define compat_create_wait_event_set(context, n)	CreateWaitEventSet(NULL, n)
-#endif
-
 /* 17: the number of a backend's PGPROC has a variable of its own */
 #if PG_VERSION_NUM < 170000
 #define compat_proc_number()		(MyProc->pgprocno)
@@ -104,6 +99,13 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 #define compat_log_logical_message(prefix)	LogLogicalMessage(prefix, "", 0, false)
 #else
 #define compat_log_logical_message(prefix)	LogLogicalMessage(prefix, "", 0, false, false)
+#endif
+
+/* 17: sets of events belong to a resource owner */
+#if PG_VERSION_NUM < 170000
+#define compat_create_wait_event_set(count)	CreateWaitEventSet(CurrentMemoryContext, count)
+#else
+#define compat_create_wait_event_set(count)	CreateWaitEventSet(CurrentResourceOwner, count)
 #endif
 
 /* 18: functions that do not return say so in front */

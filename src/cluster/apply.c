@@ -67,6 +67,24 @@ array_literal(const int32 *ids, int count)
 	return array.data;
 }
 
+/* A query's first column, in memory of the given context. */
+static int32 *
+read_ids(const char *query, MemoryContext context, int *count)
+{
+	int32	   *ids;
+
+	extension_execute(SPI_OK_SELECT, "%s", query);
+	*count = (int) SPI_processed;
+	ids = MemoryContextAlloc(context, (*count + 1) * sizeof(int32));
+	for (int i = 0; i < *count; i++)
+	{
+		bool		isnull;
+
+		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	return ids;
+}
+
 static bool
 has_replica_here(const ImagePartition *partition, int32 self)
 {
@@ -100,8 +118,8 @@ apply_brokers(const Image *image)
 }
 
 /*
- * Topics that the image has not: with their storage.  One that is locked by somebody
- * who produces is waited for like any other lock of this worker: not for long.
+ * Topics that the image has not are gone for everybody from here on.  Their tables go
+ * when nobody is in the way: see apply_drop_leftovers().
  */
 static void
 drop_topics(const Image *image)
@@ -112,15 +130,7 @@ drop_topics(const Image *image)
 	int			count;
 
 	begin(&saved);
-	extension_execute(SPI_OK_SELECT, "SELECT id FROM pgtopic.topic ORDER BY id");
-	gone = MemoryContextAlloc(context, (SPI_processed + 1) * sizeof(int32));
-	count = (int) SPI_processed;
-	for (int i = 0; i < count; i++)
-	{
-		bool		isnull;
-
-		gone[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
+	gone = read_ids("SELECT id FROM pgtopic.topic ORDER BY id", context, &count);
 	end(&saved, context);
 
 	for (int i = 0; i < count; i++)
@@ -132,7 +142,6 @@ drop_topics(const Image *image)
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.partition WHERE topic_id = %d", gone[i]);
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.replica WHERE topic_id = %d", gone[i]);
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE topic_id = %d", gone[i]);
-		storage_drop_topic(gone[i]);
 		end(&saved, context);
 	}
 }
@@ -196,19 +205,26 @@ apply_partition_row(const ImagePartition *partition)
 	return SPI_processed > 0;
 }
 
-/* Makes or drops the tables of a partition, by whether this broker has a replica. */
+/* Makes the tables of a partition that this broker has a replica of. */
 static void
 apply_storage(const ImageTopic *topic, const ImagePartition *partition, int32 self)
 {
-	bool		there = OidIsValid(extension_relation(psprintf("t%d_p%d", topic->id, partition->number)));
-
-	if (has_replica_here(partition, self) && !there)
-		storage_create_partition(topic->id, partition->number, topic->segment_messages);
-	else if (!has_replica_here(partition, self) && there)
+	if (!has_replica_here(partition, self))
 	{
-		storage_drop_partition(topic->id, partition->number);
+		/*
+		 * The tables go later, in apply_drop_leftovers().  Should the replica come
+		 * back before that, it is copied on from where its copy is right, like any
+		 * other after a change of the leader.
+		 */
+		extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.replica SET leader = 0, leader_epoch = 0"
+						  " WHERE topic_id = %d AND partition = %d AND leader <> 0",
+						  topic->id, partition->number);
+	}
+	else if (!OidIsValid(extension_relation(psprintf("t%d_p%d", topic->id, partition->number))))
+	{
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.replica WHERE topic_id = %d AND partition = %d",
 						  topic->id, partition->number);
+		storage_create_partition(topic->id, partition->number, topic->segment_messages);
 	}
 	if (partition->leader != self)
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE topic_id = %d AND partition = %d",
@@ -266,7 +282,7 @@ apply_to_slots(int32 topic_id)
 		LogPartition *partition = &topic->partitions[p];
 
 		if (OidIsValid(partition->relation))
-			partition_update_slot(partition);
+			(void) partition_update_slot(partition);
 	}
 }
 
@@ -290,22 +306,95 @@ apply_image(const Image *image, int32 self, int64 version)
 	cluster_state_set_applied(version);
 }
 
+/* One of the tables that the metadata knows nothing of any more. */
+typedef struct Leftover
+{
+	int32		topic;
+	int32		partition;		/* -1: all of the topic */
+} Leftover;
+
+static void
+drop_leftover(const Leftover *leftover)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+
+	begin(&saved);
+	if (leftover->partition < 0)
+		storage_drop_topic(leftover->topic);
+	else
+	{
+		storage_drop_partition(leftover->topic, leftover->partition);
+		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.replica WHERE topic_id = %d AND partition = %d",
+						  leftover->topic, leftover->partition);
+		topic_invalidate(leftover->topic);
+	}
+	end(&saved, context);
+}
+
+bool
+apply_drop_leftovers(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	Leftover   *leftovers;
+	int			count;
+	volatile bool all = true;
+
+	begin(&saved);
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT x.name[1]::pg_catalog.int4, COALESCE(x.name[3]::pg_catalog.int4, -1)"
+					  " FROM (SELECT pg_catalog.regexp_match(relname, '^t(\\d+)(_p(\\d+))?$') AS name"
+					  " FROM pg_catalog.pg_class WHERE relkind = 'p'"
+					  " AND relnamespace = 'pgtopic'::pg_catalog.regnamespace) x, pgtopic.cluster c"
+					  " WHERE x.name IS NOT NULL AND CASE WHEN x.name[3] IS NULL"
+					  " THEN NOT EXISTS (SELECT FROM pgtopic.topic t WHERE t.id = x.name[1]::pg_catalog.int4)"
+					  " ELSE EXISTS (SELECT FROM pgtopic.partition p WHERE p.topic_id = x.name[1]::pg_catalog.int4"
+					  " AND p.partition = x.name[3]::pg_catalog.int4 AND c.self <> ALL (p.replicas)) END");
+	count = (int) SPI_processed;
+	leftovers = MemoryContextAlloc(context, (count + 1) * sizeof(Leftover));
+	for (int i = 0; i < count; i++)
+	{
+		leftovers[i].topic = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+		leftovers[i].partition = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
+	}
+	end(&saved, context);
+
+	for (int i = 0; i < count; i++)
+	{
+		PG_TRY();
+		{
+			drop_leftover(&leftovers[i]);
+		}
+		PG_CATCH();
+		{
+			int			code = geterrcode();
+
+			/* somebody reads or writes there, or a subscription is still copying it */
+			if (code != ERRCODE_LOCK_NOT_AVAILABLE && code != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
+				PG_RE_THROW();
+			HOLD_INTERRUPTS();
+			AbortOutOfAnyTransaction();
+			FlushErrorState();
+			RESUME_INTERRUPTS();
+			MemoryContextSwitchTo(context);
+			all = false;
+		}
+		PG_END_TRY();
+	}
+	return all;
+}
+
 void
 apply_no_topics(void)
 {
-	MemoryContext context = CurrentMemoryContext;
-	int32	   *ids;
 	int			count;
 
-	extension_execute(SPI_OK_SELECT, "SELECT id FROM pgtopic.topic ORDER BY id");
-	count = (int) SPI_processed;
-	ids = MemoryContextAlloc(context, (count + 1) * sizeof(int32));
-	for (int i = 0; i < count; i++)
-	{
-		bool		isnull;
+	/* those included that apply_drop_leftovers() has not come to */
+	int32	   *ids = read_ids("SELECT pg_catalog.substr(relname, 2)::pg_catalog.int4 FROM pg_catalog.pg_class"
+							   " WHERE relkind = 'p' AND relname ~ '^t\\d+$'"
+							   " AND relnamespace = 'pgtopic'::pg_catalog.regnamespace", CurrentMemoryContext, &count);
 
-		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
-	}
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.topic");
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.partition");
 	for (int i = 0; i < count; i++)

@@ -24,6 +24,15 @@
 extern void apply_image(const Image *image, int32 self, int64 version);
 
 /*
+ * Drops the tables of topics that are gone, and of partitions that this broker has no
+ * replica of.  That is no part of applying an image, since it can take its time: a
+ * producer who waits for the partition's new leader has locked the table of
+ * the old one, and PostgreSQL refuses to drop one that a subscription is copying.
+ * False if some could not be dropped yet.  Called outside of transactions.
+ */
+extern bool apply_drop_leftovers(void);
+
+/*
  * The image that this database's catalog is, for create_cluster(): one broker that
  * has everything.  Needs a transaction, as the extension's owner, connected to SPI.
  */

@@ -297,7 +297,7 @@ try_change(PGconn *conn, const char *whom, const char *operation, const char *ar
 	ChangeResult change;
 	PGresult   *result;
 
-	result = peer_call(conn, whom, CALL_TIMEOUT_MS,
+	result = call_run(conn, whom, CALL_TIMEOUT_MS,
 					   "SELECT term, version, id FROM pgtopic.peer_change($1, $2::pg_catalog.text[])", 2, params);
 	change.term = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
 	change.version = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
@@ -310,7 +310,7 @@ try_change(PGconn *conn, const char *whom, const char *operation, const char *ar
 
 		params[0] = psprintf(INT64_FORMAT, change.term);
 		params[1] = psprintf(INT64_FORMAT, change.version);
-		result = peer_call(conn, whom, CLUSTER_WAIT_MS + CALL_TIMEOUT_MS,
+		result = call_run(conn, whom, CLUSTER_WAIT_MS + CALL_TIMEOUT_MS,
 						   "SELECT pgtopic.peer_wait_committed($1, $2)", 2, params);
 		committed = PQgetvalue(result, 0, 0)[0] == 't';
 		PQclear(result);
@@ -325,10 +325,10 @@ try_change(PGconn *conn, const char *whom, const char *operation, const char *ar
 }
 
 ChangeResult
-cluster_change(const char *operation, const char *const *args, int nargs)
+cluster_change(const char *operation, const char *const *args, int nargs, int timeout_ms)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int64		deadline = cluster_clock_ms() + CLUSTER_WAIT_MS;
+	int64		deadline = cluster_clock_ms() + timeout_ms;
 	char	   *array = args_array(args, nargs);
 
 	for (;;)
@@ -348,7 +348,7 @@ cluster_change(const char *operation, const char *const *args, int nargs)
 				ereport(ERROR,
 						(errcode(ERRCODE_CANNOT_CONNECT_NOW),
 						 errmsg("the cluster has no controller"),
-						 errdetail("This broker has heard of none for %d ms.", CLUSTER_WAIT_MS),
+						 errdetail("This broker has heard of none for %d ms.", timeout_ms),
 						 errhint("See broker_status for the brokers that are there; a majority is needed.")));
 			pause_ms(RETRY_MS);
 			continue;
@@ -358,14 +358,14 @@ cluster_change(const char *operation, const char *const *args, int nargs)
 		whom = psprintf("broker %d", state.controller);
 		PG_TRY();
 		{
-			conn = peer_open(broker_conninfo(state.controller), cluster_self(), whom, CALL_TIMEOUT_MS);
+			conn = call_open(broker_conninfo(state.controller), cluster_self(), whom, CALL_TIMEOUT_MS);
 			result = try_change(conn, whom, operation, array, &proposed);
 		}
 		PG_CATCH();
 		{
 			int			code = geterrcode();
 
-			peer_close(conn);
+			call_close(conn);
 			if (proposed || cluster_clock_ms() >= deadline ||
 				(code != ERRCODE_CANNOT_CONNECT_NOW &&
 				 code != ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION))
@@ -377,7 +377,7 @@ cluster_change(const char *operation, const char *const *args, int nargs)
 		PG_END_TRY();
 		if (!again)
 		{
-			peer_close(conn);
+			call_close(conn);
 			return result;
 		}
 		pause_ms(RETRY_MS);

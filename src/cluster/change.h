@@ -42,9 +42,11 @@ typedef struct ChangeResult
  * not undone by a rollback of the caller's transaction.  Needs a transaction;
  * calls other brokers, this one too.  Errors: what is wrong with the change, by
  * the words of image.h's functions; 57P03 if there is no controller, or no
- * majority, for CLUSTER_WAIT_MS; then the change may still come.
+ * majority, for timeout_ms (people wait for CLUSTER_WAIT_MS); then the change may still
+ * come.
  */
-extern ChangeResult cluster_change(const char *operation, const char *const *args, int nargs);
+extern ChangeResult cluster_change(const char *operation, const char *const *args, int nargs,
+								   int timeout_ms);
 
 /* Waits, interruptibly, until this broker has applied a version; false: not in time. */
 extern bool cluster_wait_applied(int64 version, int timeout_ms);

@@ -40,8 +40,10 @@
 #include "cluster/store.h"
 #include "cluster/subscribe.h"
 #include "peer/call.h"
+#include "peer/connect.h"
 #include "shmem/cluster_state.h"
 #include "shmem/databases.h"
+#include "shmem/followers.h"
 #include "shmem/slots.h"
 
 #define CALL_TIMEOUT_MS		10000
@@ -144,20 +146,18 @@ check_no_cluster(void)
 static void
 check_conninfo(const char *conninfo)
 {
-	char	   *problem = peer_conninfo_problem(conninfo);
-
-	if (problem)
+	if (!peer_conninfo_is_valid(conninfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid connection string"),
-				 errdetail_internal("%s", problem)));
+				 errdetail("It has to be what libpq takes: keyword = value pairs, or a URI.")));
 }
 
 /* Whether a conninfo leads back to this very database, by a role that can do what is needed. */
 static void
 check_leads_here(const char *conninfo)
 {
-	char	  **answer = peer_call_once(conninfo, 0, "this broker by its own connection string", CALL_TIMEOUT_MS,
+	char	  **answer = call_run_once(conninfo, 0, "this broker by its own connection string", CALL_TIMEOUT_MS,
 										"SELECT system_identifier, database, may_replicate FROM pgtopic.peer_identity()",
 										0, NULL, 3);
 
@@ -200,6 +200,9 @@ membership_create(const char *own_conninfo)
 	store.durable.committed_version = 1;
 	store.image = image_format(image);
 	store_create(&store);
+	/* sessions look again at who leads: this broker, now by its number */
+	for (int i = 0; i < image->topics_count; i++)
+		topic_invalidate(image->topics[i].id);
 	SPI_finish();
 	extension_owner_end(&saved);
 	slots_forbid_prepare("create_cluster()");
@@ -256,9 +259,9 @@ membership_invite(const char *conninfo)
 				 errhint("Use create_cluster() there first.")));
 	params[0] = row.cluster_id;
 	params[1] = GetDatabaseEncodingName();
-	(void) peer_call_once(conninfo, row.self, "the new broker by its own connection string", CALL_TIMEOUT_MS,
+	(void) call_run_once(conninfo, row.self, "the new broker by its own connection string", CALL_TIMEOUT_MS,
 						  "SELECT pgtopic.peer_invite($1, $2)", 2, params, 1);
-	(void) cluster_change(CHANGE_ADD_BROKER, &conninfo, 1);
+	(void) cluster_change(CHANGE_ADD_BROKER, &conninfo, 1, CLUSTER_WAIT_MS);
 	return pstrdup(row.cluster_id);
 }
 
@@ -276,7 +279,7 @@ membership_join(const char *bootstrap_conninfo, const char *own_conninfo)
 	check_conninfo(own_conninfo);
 	check_conninfo(bootstrap_conninfo);
 	check_leads_here(own_conninfo);
-	(void) peer_call_once(bootstrap_conninfo, 0, "the broker to join by", 2 * CLUSTER_WAIT_MS,
+	(void) call_run_once(bootstrap_conninfo, 0, "the broker to join by", 2 * CLUSTER_WAIT_MS,
 						  "SELECT pgtopic.peer_join($1)", 1, &own_conninfo, 1);
 
 	if (!cluster_wait_applied(1, CLUSTER_WAIT_MS))
@@ -298,6 +301,10 @@ membership_remove(int32 broker)
 
 	check_administrator("remove_broker()");
 	PreventInTransactionBlock(true, "remove_broker()");
+	if (cluster_self() == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("this database is not a broker of a cluster")));
 	if (broker == cluster_self())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -305,7 +312,7 @@ membership_remove(int32 broker)
 				 errhint("Use leave_cluster().")));
 	args[0] = psprintf("%d", broker);
 	args[1] = "1";
-	change = cluster_change(CHANGE_REMOVE_BROKER, args, 2);
+	change = cluster_change(CHANGE_REMOVE_BROKER, args, 2, CLUSTER_WAIT_MS);
 	(void) cluster_wait_applied(change.version, CLUSTER_WAIT_MS);
 }
 
@@ -340,8 +347,6 @@ forget_cluster(bool with_topics)
 	extension_owner_begin(&saved);
 	SPI_connect();
 	publish_end_all();
-	if (with_topics)
-		apply_no_topics();
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.cluster");
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.broker");
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.replica");
@@ -349,10 +354,13 @@ forget_cluster(bool with_topics)
 	extension_execute(SPI_OK_UPDATE,
 					  "UPDATE pgtopic.partition SET leader = 1, successor = 0, replicas = '{1}', isr = '{1}'");
 	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.topic SET replication_factor = 1, min_insync_replicas = NULL");
+	if (with_topics)
+		apply_no_topics();
 	SPI_finish();
 	extension_owner_end(&saved);
 	cluster_invalidate();
 	cluster_state_forget();
+	followers_forget_database(MyDatabaseId);
 }
 
 void
@@ -376,7 +384,7 @@ membership_leave(void)
 		conninfo = broker_conninfo(other);
 		args[0] = psprintf("%d", self);
 		args[1] = "0";
-		(void) cluster_change(CHANGE_REMOVE_BROKER, args, 2);
+		(void) cluster_change(CHANGE_REMOVE_BROKER, args, 2, CLUSTER_WAIT_MS);
 
 		/* until the others have what is here; whoever cancels this finds it still going on */
 		for (;;)
@@ -384,7 +392,7 @@ membership_leave(void)
 			char	  **named;
 
 			CHECK_FOR_INTERRUPTS();
-			named = peer_call_once(conninfo, self, psprintf("broker %d", other), CALL_TIMEOUT_MS,
+			named = call_run_once(conninfo, self, psprintf("broker %d", other), CALL_TIMEOUT_MS,
 								   "SELECT pgtopic.peer_has_broker($1)", 1, args, 1);
 			if (named[0] && named[0][0] == 'f')
 				break;

@@ -174,7 +174,7 @@ publish_remove(int32 follower, int32 topic, int32 number, int32 leader_epoch)
 	partition_lock_replicas(topic, number);
 	extension_owner_begin(&saved);
 	SPI_connect();
-	partition_update_slot(led_partition(follower, topic, number, leader_epoch));
+	(void) partition_update_slot(led_partition(follower, topic, number, leader_epoch));
 	drop_partition(follower, topic, number);
 	SPI_finish();
 	extension_owner_end(&saved);

@@ -25,7 +25,7 @@
 #include "catalog/extension.h"
 #include "cluster/publish.h"
 #include "cluster/subscribe.h"
-#include "peer/call.h"
+#include "peer/connect.h"
 
 char *
 subscription_name(int32 leader)

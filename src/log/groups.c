@@ -13,6 +13,7 @@
 
 #include "catalog/extension.h"
 #include "log/consume.h"
+#include "log/forward.h"
 #include "shmem/slots.h"
 #include "storage/partition_state.h"
 #include "storage/positions.h"
@@ -39,28 +40,26 @@ seek_in_partition(LogPartition *partition, Seek seek, TimestampTz timestamp, int
 }
 
 void
-group_create(Topic *topic, const char *group, Seek seek, TimestampTz timestamp)
+group_create_here(Topic *topic, const int32 *partitions, int count, const char *group,
+				  Seek seek, TimestampTz timestamp)
 {
-	extension_require_writable("create_consumer_group()");
-	group_check_name(group);
-	topic_check_use(topic);
-
 	/* all locks first: nobody makes the group while we look whether it is there */
-	for (int p = 0; p < topic->partitions_count; p++)
+	for (int i = 0; i < count; i++)
 	{
+		LogPartition *partition = &topic->partitions[partitions[i]];
 		int64		ignored;
 
-		position_lock(&topic->partitions[p], group);
-		if (position_read(&topic->partitions[p], group, &ignored))
+		position_lock(partition, group);
+		if (position_read(partition, group, &ignored))
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
 					 errmsg("consumer group \"%s\" of topic \"%s\" already exists",
 							group, topic->name),
 					 errhint("Use reset_offsets() to move it.")));
 	}
-	for (int p = 0; p < topic->partitions_count; p++)
+	for (int i = 0; i < count; i++)
 	{
-		LogPartition *partition = &topic->partitions[p];
+		LogPartition *partition = &topic->partitions[partitions[i]];
 
 		move(partition, group,
 			 seek_in_partition(partition, seek, timestamp, 0),
@@ -69,27 +68,64 @@ group_create(Topic *topic, const char *group, Seek seek, TimestampTz timestamp)
 }
 
 void
-group_commit(Topic *topic, int32 number, const char *group, int64 offset)
+group_create(int32 topic_id, const char *group, Seek seek, TimestampTz timestamp)
 {
-	LogPartition *partition;
+	Place		places[BROKERS_MAX + 1];
+	Attempt		attempt = {0};
+	int			count = 0;
+
+	extension_require_writable("create_consumer_group()");
+	group_check_name(group);
+	topic_check_use(topic_get(topic_id));
+	for (int i = 0; i < count || i == 0;)
+	{
+		if (i == 0)
+			count = topic_places(topic_id, places);
+		if (places[i].broker == 0)
+			group_create_here(topic_get(topic_id), places[i].partitions, places[i].count,
+							  group, seek, timestamp);
+		else if (!forward_group_create(&places[i], topic_id, group, seek, timestamp,
+									   i == 0, &attempt))
+			continue;
+		i++;
+	}
+}
+
+void
+group_commit_here(LogPartition *partition, const char *group, int64 offset)
+{
 	SlotState	state;
 	int64		start;
 
-	extension_require_writable("commit_offset()");
-	group_check_name(group);
-	topic_check_use(topic);
-	partition = topic_partition_get(topic, number);
 	partition_state(partition, &state);
 	start = partition_log_start(partition);
 	if (offset < start || offset > state.high_watermark)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("offset " INT64_FORMAT " is out of range for partition %d of topic \"%s\"",
-						offset, number, topic->name),
+						offset, partition->number, partition->topic->name),
 				 errdetail("A position is the next offset to read, from " INT64_FORMAT " to the high watermark, " INT64_FORMAT ".",
 						   start, state.high_watermark)));
 	position_lock(partition, group);
 	move(partition, group, offset, "commit_offset()");
+}
+
+void
+group_commit(int32 topic_id, int32 number, const char *group, int64 offset)
+{
+	Attempt		attempt = {0};
+	int32		leader;
+
+	extension_require_writable("commit_offset()");
+	group_check_name(group);
+	topic_check_use(topic_get(topic_id));
+	do
+	{
+		leader = partition_leader(topic_id, number, true);
+		if (leader == 0)
+			group_commit_here(topic_partition_get(topic_get(topic_id), number), group, offset);
+	} while (leader != 0 &&
+			 !forward_group_commit(leader, topic_id, number, group, offset, &attempt));
 }
 
 static void
@@ -105,25 +141,22 @@ lock_or_fail(LogPartition *partition, const char *group)
 				 errhint("Stop its consumers, or try again when their transactions have ended.")));
 }
 
-void
-group_reset(Topic *topic, const char *group, Seek seek, TimestampTz timestamp,
-			bool dry_run, ResetOffset *results)
+bool
+group_reset_here(Topic *topic, const int32 *partitions, int count, const char *group,
+				 Seek seek, TimestampTz timestamp, bool dry_run, ResetOffset *results)
 {
 	bool		exists = false;
 
-	extension_require_writable("reset_offsets()");
-	group_check_name(group);
-	topic_check_owner(topic);
-	for (int p = 0; p < topic->partitions_count; p++)
-		lock_or_fail(&topic->partitions[p], group);
+	for (int i = 0; i < count; i++)
+		lock_or_fail(&topic->partitions[partitions[i]], group);
 
-	for (int p = 0; p < topic->partitions_count; p++)
+	for (int i = 0; i < count; i++)
 	{
-		LogPartition *partition = &topic->partitions[p];
-		ResetOffset *result = &results[p];
+		LogPartition *partition = &topic->partitions[partitions[i]];
+		ResetOffset *result = &results[partitions[i]];
 		int64		current = 0;
 
-		result->partition = p;
+		result->partition = partitions[i];
 		result->had_offset = position_read(partition, group, &current);
 		result->old_offset = current;
 		exists |= result->had_offset;
@@ -131,22 +164,51 @@ group_reset(Topic *topic, const char *group, Seek seek, TimestampTz timestamp,
 		result->new_offset = seek_in_partition(partition, seek, timestamp,
 											   Max(current, partition_log_start(partition)));
 	}
-	if (!exists)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("consumer group \"%s\" of topic \"%s\" does not exist",
-						group, topic->name),
-				 errhint("Use create_consumer_group() to make one that starts somewhere else than at the earliest message.")));
-
-	for (int p = 0; p < topic->partitions_count; p++)
+	for (int i = 0; i < count; i++)
 	{
-		LogPartition *partition = &topic->partitions[p];
+		LogPartition *partition = &topic->partitions[partitions[i]];
 
 		if (dry_run)
 			position_unlock(partition, group);
 		else
-			move(partition, group, results[p].new_offset, "reset_offsets()");
+			move(partition, group, results[partitions[i]].new_offset, "reset_offsets()");
 	}
+	return exists;
+}
+
+void
+group_reset(int32 topic_id, const char *group, Seek seek, TimestampTz timestamp,
+			bool dry_run, ResetOffset *results)
+{
+	Place		places[BROKERS_MAX + 1];
+	Attempt		attempt = {0};
+	int			count = 0;
+	bool		exists = false;
+
+	extension_require_writable("reset_offsets()");
+	group_check_name(group);
+	topic_check_owner(topic_get(topic_id));
+	for (int i = 0; i < count || i == 0;)
+	{
+		if (i == 0)
+			count = topic_places(topic_id, places);
+		if (places[i].broker == 0)
+			(void) group_reset_here(topic_get(topic_id), places[i].partitions, places[i].count,
+									group, seek, timestamp, dry_run, results);
+		else if (!forward_group_reset(&places[i], topic_id, group, seek, timestamp, dry_run,
+									  results, i == 0, &attempt))
+			continue;
+		for (int j = 0; j < places[i].count; j++)
+			exists |= results[places[i].partitions[j]].had_offset;
+		i++;
+	}
+	/* what was moved is rolled back */
+	if (!exists)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("consumer group \"%s\" of topic \"%s\" does not exist",
+						group, topic_get(topic_id)->name),
+				 errhint("Use create_consumer_group() to make one that starts somewhere else than at the earliest message.")));
 }
 
 /*
@@ -154,15 +216,13 @@ group_reset(Topic *topic, const char *group, Seek seek, TimestampTz timestamp,
  * thousands where it has none.
  */
 bool
-group_drop(Topic *topic, const char *group)
+group_drop_here(Topic *topic, const int32 *partitions, int count, const char *group)
 {
 	bool		found = false;
 
-	extension_require_writable("drop_consumer_group()");
-	topic_check_use(topic);
-	for (int p = 0; p < topic->partitions_count; p++)
+	for (int i = 0; i < count; i++)
 	{
-		LogPartition *partition = &topic->partitions[p];
+		LogPartition *partition = &topic->partitions[partitions[i]];
 		int64		ignored;
 
 		if (!position_read(partition, group, &ignored))
@@ -172,5 +232,29 @@ group_drop(Topic *topic, const char *group)
 	}
 	if (found)
 		slots_forbid_prepare("drop_consumer_group()");
+	return found;
+}
+
+bool
+group_drop(int32 topic_id, const char *group)
+{
+	Place		places[BROKERS_MAX + 1];
+	Attempt		attempt = {0};
+	int			count = 0;
+	bool		found = false;
+
+	extension_require_writable("drop_consumer_group()");
+	topic_check_use(topic_get(topic_id));
+	for (int i = 0; i < count || i == 0;)
+	{
+		if (i == 0)
+			count = topic_places(topic_id, places);
+		if (places[i].broker == 0)
+			found |= group_drop_here(topic_get(topic_id), places[i].partitions, places[i].count,
+									 group);
+		else if (!forward_group_drop(&places[i], topic_id, group, &found, i == 0, &attempt))
+			continue;
+		i++;
+	}
 	return found;
 }

@@ -9,227 +9,26 @@
 
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/proc.h"
 #include "utils/array.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
-#include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "base/compat.h"
 #include "base/murmur2.h"
 #include "base/packing.h"
+#include "log/forward.h"
 #include "log/produce.h"
+#include "peer/transaction.h"
 #include "storage/batches.h"
 #include "storage/partition_state.h"
-
-/* What the error context says while payloads are checked. */
-typedef struct CheckContext
-{
-	const char *topic;
-	const char *format;
-	const char *part;			/* "key" or "value" */
-	int			message;		/* counted from 1 */
-	int			count;
-} CheckContext;
-
-static void
-check_context_callback(void *arg)
-{
-	CheckContext *context = arg;
-
-	if (context->count == 1)
-		errcontext("%s of a message for topic \"%s\" with value format %s",
-				   context->part, context->topic, context->format);
-	else
-		errcontext("%s of message %d of %d for topic \"%s\" with value format %s",
-				   context->part, context->message, context->count,
-				   context->topic, context->format);
-}
-
-static void
-check_encoding(Datum payload)
-{
-	(void) pg_verify_mbstr(GetDatabaseEncoding(), VARDATA_ANY(DatumGetPointer(payload)),
-						   VARSIZE_ANY_EXHDR(DatumGetPointer(payload)), false);
-}
-
-/* What type json accepts is JSON; json_in() raises the error. */
-static void
-check_json(Datum payload)
-{
-	char	   *json = TextDatumGetCString(payload);
-
-	(void) DirectFunctionCall1(json_in, CStringGetDatum(json));
-	pfree(json);
-}
-
-/* jsonb is stored as its text, in any topic. */
-static void
-jsonb_to_text(MessageSet *messages)
-{
-	Datum	   *values = palloc(messages->count * sizeof(Datum));
-
-	for (int i = 0; i < messages->count; i++)
-	{
-		Jsonb	   *jsonb;
-		char	   *json;
-
-		if (i % 1024 == 0)
-			CHECK_FOR_INTERRUPTS();
-		if (messages->value_nulls[i])
-			continue;
-		jsonb = DatumGetJsonbP(messages->values[i]);
-		json = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
-		values[i] = CStringGetTextDatum(json);
-		pfree(json);
-	}
-	messages->values = values;
-}
-
-/*
- * A topic of format text or json holds nothing that its readers could not be
- * shown as text, and one of format json nothing but JSON.
- */
-static void
-check_formats(const Topic *topic, MessageSet *messages)
-{
-	static const char *const format_names[] = {"text", "json", "bytes"};
-	ErrorContextCallback callback;
-	CheckContext context;
-
-	if (messages->kind == PAYLOAD_JSONB)
-		jsonb_to_text(messages);
-	if (topic->format == FORMAT_BYTES ||
-		(topic->format == FORMAT_TEXT && messages->kind != PAYLOAD_BYTES) ||
-		(topic->format == FORMAT_JSON && messages->kind == PAYLOAD_JSONB))
-		return;
-
-	context.topic = topic->name;
-	context.format = format_names[topic->format];
-	context.count = messages->count;
-	callback.callback = check_context_callback;
-	callback.arg = &context;
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-
-	for (int i = 0; i < messages->count; i++)
-	{
-		context.message = i + 1;
-		if (messages->kind == PAYLOAD_BYTES)
-		{
-			context.part = "key";
-			if (messages->keys && !messages->key_nulls[i])
-				check_encoding(messages->keys[i]);
-			context.part = "value";
-			if (!messages->value_nulls[i])
-				check_encoding(messages->values[i]);
-		}
-		context.part = "value";
-		if (topic->format == FORMAT_JSON && !messages->value_nulls[i])
-			check_json(messages->values[i]);
-		if (i % 1024 == 0)
-			CHECK_FOR_INTERRUPTS();
-	}
-
-	error_context_stack = callback.previous;
-}
-
-/* The bytes of a payload, or -1 where it is NULL. */
-static int64
-payload_size(const Datum *payloads, const bool *nulls, int i)
-{
-	if (payloads == NULL || nulls[i])
-		return -1;
-	return VARSIZE_ANY_EXHDR(DatumGetPointer(payloads[i]));
-}
-
-static PackSizes
-message_sizes(const MessageSet *messages, int i)
-{
-	PackSizes	sizes;
-
-	sizes.key = payload_size(messages->keys, messages->key_nulls, i);
-	sizes.value = payload_size(messages->values, messages->value_nulls, i);
-	sizes.headers = payload_size(messages->headers, messages->header_nulls, i);
-	return sizes;
-}
-
-static void
-check_sizes(const Topic *topic, const MessageSet *messages)
-{
-	for (int i = 0; i < messages->count; i++)
-	{
-		PackSizes	sizes = message_sizes(messages, i);
-		int64		total = Max(sizes.key, 0) + Max(sizes.value, 0) + Max(sizes.headers, 0);
-
-		if (total > topic->max_message_bytes)
-			ereport(ERROR,
-					(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-					 errmsg("message of " INT64_FORMAT " bytes is too large for topic \"%s\"",
-							total, topic->name),
-					 errdetail("Key, value and headers of a message together may have %d bytes.",
-							   topic->max_message_bytes),
-					 errhint("Use alter_topic() to increase max_message_bytes.")));
-		if (i % 1024 == 0)
-			CHECK_FOR_INTERRUPTS();
-	}
-}
-
-static void
-check_headers(const MessageSet *messages)
-{
-	for (int i = 0; messages->headers && i < messages->count; i++)
-	{
-		if (messages->header_nulls[i])
-			continue;
-		if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(messages->headers[i])))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("headers must be a JSON object")));
-	}
-}
-
-/* Where all messages of a call have the same timestamp, none needs its own. */
-static void
-fold_timestamps(MessageSet *messages)
-{
-	if (messages->timestamps == NULL || messages->count == 0)
-		return;
-	for (int i = 1; i < messages->count; i++)
-	{
-		if (messages->timestamps[i] != messages->timestamps[0])
-			return;
-	}
-	messages->timestamp = DatumGetTimestampTz(messages->timestamps[0]);
-	messages->timestamps = NULL;
-}
-
-static void
-check_timestamps(const MessageSet *messages)
-{
-	for (int i = 0; i < messages->count; i++)
-	{
-		TimestampTz timestamp = messages->timestamps ?
-			DatumGetTimestampTz(messages->timestamps[i]) : messages->timestamp;
-
-		/* infinity would keep all before it from ever expiring */
-		if (TIMESTAMP_NOT_FINITE(timestamp))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-					 errmsg("timestamp of a message must be finite")));
-		if (messages->timestamps == NULL)
-			break;
-	}
-}
 
 /*
  * Where messages without a key go: one partition for a transaction, so that
  * they share rows and locks, and the next one for the next transaction that
- * produces.  Sessions start at random.
+ * produces.  Sessions start at random.  In a cluster, those that this broker leads
+ * come first: they need no connection, and commit with the transaction.
  */
 static int32
 sticky_partition(const Topic *topic)
@@ -244,16 +43,35 @@ sticky_partition(const Topic *topic)
 		transaction = compat_local_xid();
 		turn++;
 	}
+	if (topic->partitions[0].leader != 0)
+	{
+		uint32		ready = 0;
+		uint32		chosen;
+
+		for (int p = 0; p < topic->partitions_count; p++)
+			ready += partition_is_ready_here(&topic->partitions[p]);
+		chosen = ready > 0 ? turn % ready : 0;
+		for (int p = 0; ready > 0; p++)
+		{
+			if (partition_is_ready_here(&topic->partitions[p]) && chosen-- == 0)
+				return p;
+		}
+	}
 	return (int32) (turn % (uint32) topic->partitions_count);
 }
 
+/* sticky: that of the messages without a key, or -1 if it is not chosen yet */
 static int32
-partition_of(const Topic *topic, const MessageSet *messages, int i)
+partition_of(const Topic *topic, const MessageSet *messages, int i, int32 *sticky)
 {
 	struct varlena *key;
 
 	if (messages->keys == NULL || messages->key_nulls[i])
-		return sticky_partition(topic);
+	{
+		if (*sticky < 0)
+			*sticky = sticky_partition(topic);
+		return *sticky;
+	}
 	key = (struct varlena *) DatumGetPointer(messages->keys[i]);
 	return murmur2_partition(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), topic->partitions_count);
 }
@@ -295,10 +113,11 @@ sort_by_partition(const Topic *topic, MessageSet *messages, int *counts)
 	int		   *order = palloc(messages->count * sizeof(int));
 	int		   *starts = palloc(topic->partitions_count * sizeof(int));
 	int			start = 0;
+	int32		sticky = -1;
 
 	for (int i = 0; i < messages->count; i++)
 	{
-		partitions[i] = partition_of(topic, messages, i);
+		partitions[i] = partition_of(topic, messages, i, &sticky);
 		counts[partitions[i]]++;
 		if (i % 1024 == 0)
 			CHECK_FOR_INTERRUPTS();
@@ -413,7 +232,7 @@ append(LogPartition *partition, MessageSet *messages, int start, int count)
 	packing_start(&packing, columns);
 	for (int i = start; i < start + count; i++)
 	{
-		PackSizes	sizes = message_sizes(messages, i);
+		PackSizes	sizes = messages_sizes(messages, i);
 
 		if (packing_add(&packing, sizes))
 			continue;
@@ -429,39 +248,184 @@ append(LogPartition *partition, MessageSet *messages, int start, int count)
 	return range;
 }
 
+/* The messages of a call that go to one partition. */
+typedef struct Piece
+{
+	int32		partition;
+	int			start;
+	int			count;
+	bool		done;
+	ProducedRange *range;
+	Peer	   *peer;			/* it has been sent to, or NULL */
+	bool		opened;			/* with a transaction of its own */
+} Piece;
+
+static void
+send_piece(Piece *piece, int32 topic, MessageSet *messages, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	ProduceArrays arrays;
+
+	arrays.values = values_array(messages, piece->start, piece->count);
+	arrays.keys = column_array(messages->keys, messages->key_nulls, piece->start, piece->count,
+							   BYTEAOID, -1, false, TYPALIGN_INT);
+	arrays.headers = column_array(messages->headers, messages->header_nulls,
+								  piece->start, piece->count,
+								  JSONBOID, -1, false, TYPALIGN_INT);
+	arrays.timestamps = column_array(messages->timestamps, NULL, piece->start, piece->count,
+									 TIMESTAMPTZOID, sizeof(TimestampTz),
+									 FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	arrays.timestamp = messages->timestamp;
+	forward_produce(piece->peer, topic, piece->partition, &arrays);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(context);
+}
+
+/* Sends the pieces from the first one on that go to the same leader. */
+static void
+send_to_leader(Piece *pieces, int count, const int32 *leaders, int32 topic,
+			   MessageSet *messages, MemoryContext context)
+{
+	Peer	   *peer = peer_open(leaders[0], NULL);
+	bool		opened = peer_begin(peer, false);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (pieces[i].done || leaders[i] != leaders[0])
+			continue;
+		pieces[i].peer = peer;
+		pieces[i].opened = opened;
+		send_piece(&pieces[i], topic, messages, context);
+	}
+	peer_sync(peer);
+}
+
+/* Receives the answers for them.  They all have happened, or none has. */
+static void
+receive_from_leader(Piece *pieces, int count, Attempt *attempt)
+{
+	Peer	   *peer = pieces[0].peer;
+	bool		done = true;
+
+	for (int i = 0; i < count && done; i++)
+	{
+		if (pieces[i].peer != peer)
+			continue;
+		done = forward_produced(peer, pieces[i].opened, &pieces[i].range->first_offset, attempt);
+	}
+	for (int i = 0; i < count; i++)
+	{
+		if (pieces[i].peer != peer)
+			continue;
+		pieces[i].peer = NULL;
+		pieces[i].done = done;
+	}
+}
+
+/*
+ * Appends pieces to partitions that are led elsewhere, or whose leader is changing.
+ * All are on their way at the same time.
+ */
+static void
+append_elsewhere(int32 topic, MessageSet *messages, Piece *pieces, int count)
+{
+	Attempt		attempt = {0};
+	int32	   *leaders = palloc(count * sizeof(int32));
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "pgtopic forward",
+												  ALLOCSET_DEFAULT_SIZES);
+	bool		again;
+
+	do
+	{
+		for (int i = 0; i < count; i++)
+		{
+			Piece	   *piece = &pieces[i];
+
+			if (piece->done)
+				continue;
+			leaders[i] = partition_leader(topic, piece->partition, true);
+			if (leaders[i] != 0)
+				continue;
+			*piece->range = append(topic_partition_get(topic_get(topic), piece->partition),
+								   messages, piece->start, piece->count);
+			piece->done = true;
+		}
+		for (int i = 0; i < count; i++)
+		{
+			if (!pieces[i].done && pieces[i].peer == NULL)
+				send_to_leader(pieces + i, count - i, leaders + i, topic, messages, context);
+		}
+		again = false;
+		for (int i = 0; i < count; i++)
+		{
+			if (pieces[i].peer != NULL)
+				receive_from_leader(pieces + i, count - i, &attempt);
+			again |= !pieces[i].done;
+		}
+	} while (again);
+
+	for (int i = 0; i < count; i++)
+	{
+		pieces[i].range->partition = pieces[i].partition;
+		pieces[i].range->last_offset = pieces[i].range->first_offset + pieces[i].count - 1;
+	}
+	MemoryContextDelete(context);
+	pfree(leaders);
+}
+
 int
 produce_messages(Topic *topic, MessageSet *messages, int32 partition, ProducedRange *ranges)
 {
+	int			partitions_count = topic->partitions_count;
+	int32		topic_id = topic->id;
+	int32		sticky = -1;
 	int		   *counts;
+	Piece	   *pieces;
 	int			start = 0;
 	int			ranges_count = 0;
+	int			pieces_count = 0;
 
-	check_headers(messages);
-	fold_timestamps(messages);
-	check_timestamps(messages);
-	check_formats(topic, messages);
-	check_sizes(topic, messages);
-
+	messages_check(topic, messages);
 	if (messages->count == 0)
 		return 0;
 	if (partition < 0 && messages->count == 1)
-		partition = partition_of(topic, messages, 0);
+		partition = partition_of(topic, messages, 0, &sticky);
 	else if (partition < 0 && messages->keys == NULL)
 		partition = sticky_partition(topic);
 	if (partition >= 0)
 	{
-		ranges[0] = append(topic_partition_get(topic, partition), messages, 0, messages->count);
+		LogPartition *only = topic_partition_get(topic, partition);
+		Piece		piece = {partition, 0, messages->count, false, ranges, NULL, false};
+
+		if (partition_is_ready_here(only))
+			ranges[0] = append(only, messages, 0, messages->count);
+		else
+			append_elsewhere(topic_id, messages, &piece, 1);
 		return 1;
 	}
 
-	counts = palloc0(topic->partitions_count * sizeof(int));
+	counts = palloc0(partitions_count * sizeof(int));
+	pieces = palloc0(Min(messages->count, partitions_count) * sizeof(Piece));
 	sort_by_partition(topic, messages, counts);
-	for (int p = 0; p < topic->partitions_count; p++)
+	for (int p = 0; p < partitions_count; p++)
 	{
 		if (counts[p] == 0)
 			continue;
-		ranges[ranges_count++] = append(&topic->partitions[p], messages, start, counts[p]);
+		if (partition_is_ready_here(&topic->partitions[p]))
+			ranges[ranges_count] = append(&topic->partitions[p], messages, start, counts[p]);
+		else
+		{
+			Piece	   *piece = &pieces[pieces_count++];
+
+			piece->partition = p;
+			piece->start = start;
+			piece->count = counts[p];
+			piece->range = &ranges[ranges_count];
+		}
+		ranges_count++;
 		start += counts[p];
 	}
+	if (pieces_count > 0)
+		append_elsewhere(topic_id, messages, pieces, pieces_count);
 	return ranges_count;
 }

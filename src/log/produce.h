@@ -10,32 +10,8 @@
 
 #include "postgres.h"
 
-#include "datatype/timestamp.h"
-
 #include "catalog/topics.h"
-
-/* What the values (and, for bytes, the keys) of a call are. */
-typedef enum PayloadKind
-{
-	PAYLOAD_TEXT,
-	PAYLOAD_BYTES,
-	PAYLOAD_JSONB
-} PayloadKind;
-
-/* The messages of one call, column by column.  Not toasted. */
-typedef struct MessageSet
-{
-	int			count;
-	PayloadKind kind;
-	Datum	   *values;
-	bool	   *value_nulls;
-	Datum	   *keys;			/* NULL if no message has one */
-	bool	   *key_nulls;
-	Datum	   *headers;		/* NULL if no message has any; else jsonb */
-	bool	   *header_nulls;
-	Datum	   *timestamps;		/* NULL if all are the same */
-	TimestampTz timestamp;
-} MessageSet;
+#include "log/messages.h"
 
 /* Where the messages of one partition have gone. */
 typedef struct ProducedRange
@@ -49,6 +25,9 @@ typedef struct ProducedRange
  * Appends messages in the order of the set.  partition is -1 to choose by key.
  * Fills ranges, in the order of the partitions, and returns how many there are;
  * there is room for one for each partition and no more than there are messages.
+ *
+ * Partitions that other brokers lead get theirs there, in a transaction that commits
+ * just before this one (peer/transaction.h).
  *
  * Checks everything before anything is written.  The caller has seen to it that
  * the transaction can write (extension_require_writable()) and that the user may

@@ -12,6 +12,8 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "catalog/cluster.h"
+#include "log/forward.h"
 #include "log/read.h"
 #include "storage/partition_state.h"
 
@@ -93,12 +95,17 @@ fetch_now(LogPartition *partition, int64 from, int64 max, int64 *settled,
 	return result.messages;
 }
 
-int64
-log_fetch(int32 topic_id, int32 number, int64 from, int64 max, Deadline deadline,
-		  MessageSink sink, void *arg)
+/*
+ * forwarding: whether to ask the leader, if that is another broker; if not, that is
+ * an error.
+ */
+static int64
+fetch(int32 topic_id, int32 number, int64 from, int64 max, Deadline deadline, bool forwarding,
+	  MessageSink sink, void *arg)
 {
 	MemoryContext look = AllocSetContextCreate(CurrentMemoryContext, "pgtopic look",
 											   ALLOCSET_DEFAULT_SIZES);
+	Attempt		attempt = {0};
 	int64		settled = from;
 
 	for (;;)
@@ -106,32 +113,64 @@ log_fetch(int32 topic_id, int32 number, int64 from, int64 max, Deadline deadline
 		MemoryContext old = MemoryContextSwitchTo(look);
 		Topic	   *topic;
 		LogPartition *partition;
-		ConditionVariable *condition;
+		ConditionVariable *condition = NULL;
 		int64		messages;
+		bool		over;
 
 		/* looked up each time: it may have been dropped while we slept */
 		topic = topic_get(topic_id);
 		topic_check_use(topic);
 		partition = topic_partition_get(topic, number);
 
-		/*
-		 * Prepare to sleep, then look: a commit in between wakes us.  What reads
-		 * buffers meanwhile may use this process's condition variable for itself;
-		 * the sleep then returns at once, and we look again.
-		 */
-		condition = partition_condition(&partition->slot.key);
-		ConditionVariablePrepareToSleep(condition);
-		messages = fetch_now(partition, from, max, &settled, sink, arg);
+		if (!partition_is_led_here(partition))
+		{
+			if (!forwarding)
+				error_not_leader(partition);
+			messages = forward_fetch(partition->leader, topic_id, number, from, max,
+									 &deadline, sink, arg, &attempt);
+		}
+		else
+		{
+			/*
+			 * Prepare to sleep, then look: a commit in between wakes us.  What reads
+			 * buffers meanwhile may use this process's condition variable for itself;
+			 * the sleep then returns at once, and we look again.
+			 */
+			condition = partition_condition(&partition->slot.key);
+			ConditionVariablePrepareToSleep(condition);
+			messages = fetch_now(partition, from, max, &settled, sink, arg);
+		}
 
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(look);
-		if (messages > 0 || !wait_until(condition, &deadline))
+		if (messages < 0)
+			continue;
+		over = messages > 0;
+		if (!over && condition)
+			over = !wait_until(condition, &deadline);
+		else if (!over)
+			over = deadline_milliseconds(&deadline) <= 0;
+		if (over)
 		{
 			ConditionVariableCancelSleep();
 			MemoryContextDelete(look);
 			return messages;
 		}
 	}
+}
+
+int64
+log_fetch(int32 topic, int32 partition, int64 from, int64 max, Deadline deadline,
+		  MessageSink sink, void *arg)
+{
+	return fetch(topic, partition, from, max, deadline, true, sink, arg);
+}
+
+int64
+log_fetch_here(int32 topic, int32 partition, int64 from, int64 max, Deadline deadline,
+			   MessageSink sink, void *arg)
+{
+	return fetch(topic, partition, from, max, deadline, false, sink, arg);
 }
 
 /* Finds the first message of the batches from an offset on that is as new. */
@@ -190,4 +229,51 @@ log_offset_at(LogPartition *partition, TimestampTz timestamp)
 	reader_end(&reader);
 	PopActiveSnapshot();
 	return found;
+}
+
+/* The same as log_offsets_at(); false if it is to be begun again. */
+static bool
+offsets_at(int32 topic_id, TimestampTz timestamp, int64 *offsets, int count, Attempt *attempt)
+{
+	Topic	   *topic = topic_get(topic_id);
+	Place		place = {0};
+	int32	   *leaders = palloc(count * sizeof(int32));
+	bool		done = true;
+
+	for (int p = 0; p < count; p++)
+	{
+		LogPartition *partition = topic_partition_get(topic, p);
+
+		leaders[p] = partition_is_led_here(partition) ? 0 : partition->leader;
+		if (leaders[p] == 0)
+			offsets[p] = log_offset_at(partition, timestamp);
+	}
+	place.partitions = palloc(count * sizeof(int32));
+	for (int p = 0; p < count && done; p++)
+	{
+		if (leaders[p] == 0)
+			continue;
+		place.broker = leaders[p];
+		place.count = 0;
+		for (int q = p; q < count; q++)
+		{
+			if (leaders[q] != place.broker)
+				continue;
+			place.partitions[place.count++] = q;
+			leaders[q] = 0;
+		}
+		done = forward_offsets_at(&place, topic_id, timestamp, offsets, attempt);
+	}
+	pfree(leaders);
+	pfree(place.partitions);
+	return done;
+}
+
+void
+log_offsets_at(int32 topic, TimestampTz timestamp, int64 *offsets, int count)
+{
+	Attempt		attempt = {0};
+
+	while (!offsets_at(topic, timestamp, offsets, count, &attempt))
+		;
 }

@@ -36,12 +36,19 @@ extern ReadResult log_read(LogPartition *partition, int64 from, int64 max,
 
 /*
  * fetch_messages(): checks rights and offsets, and waits if there is nothing
- * yet.  Returns the number of messages.
+ * yet; asks the leader, if that is another broker.  Returns the number of messages.
  */
 extern int64 log_fetch(int32 topic, int32 partition, int64 from, int64 max,
 					   Deadline deadline, MessageSink sink, void *arg);
 
+/* The same, but an error (57P03) if this broker does not lead the partition. */
+extern int64 log_fetch_here(int32 topic, int32 partition, int64 from, int64 max,
+							Deadline deadline, MessageSink sink, void *arg);
+
 /* The first settled offset at or after a time; the high watermark if none. */
 extern int64 log_offset_at(LogPartition *partition, TimestampTz timestamp);
+
+/* The same for the first count partitions of a topic, whoever leads them. */
+extern void log_offsets_at(int32 topic, TimestampTz timestamp, int64 *offsets, int count);
 
 #endif							/* PGTOPIC_READ_H */

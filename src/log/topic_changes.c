@@ -27,7 +27,7 @@
 static ChangeResult
 change(const char *operation, const char *const *args, int nargs)
 {
-	ChangeResult result = cluster_change(operation, args, nargs);
+	ChangeResult result = cluster_change(operation, args, nargs, CLUSTER_WAIT_MS);
 
 	if (!cluster_wait_applied(result.version, CLUSTER_WAIT_MS))
 		ereport(WARNING,

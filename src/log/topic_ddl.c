@@ -21,6 +21,7 @@
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "catalog/topics.h"
+#include "log/forward.h"
 #include "log/topic_changes.h"
 #include "log/topic_ddl.h"
 #include "shmem/databases.h"
@@ -401,19 +402,15 @@ topic_drop(int32 topic_id)
 }
 
 int64
-topic_delete_messages(int32 topic_id, int32 number, int64 before_offset)
+topic_delete_messages_here(int32 topic_id, int32 number, int64 before_offset)
 {
 	ExtensionOwner saved;
-	Topic	   *topic;
-	LogPartition *partition;
+	Topic	   *topic = topic_get(topic_id);
+	LogPartition *partition = topic_partition_get(topic, number);
 	PartitionRow row;
 	SlotState	state;
 	int64		start;
 
-	extension_require_writable("delete_messages()");
-	topic = topic_get(topic_id);
-	topic_check_owner(topic);
-	partition = topic_partition_get(topic, number);
 	partition_state(partition, &state);
 	if (!partition_row_read(partition, &row))
 		topic_error_unknown(topic->name);
@@ -438,5 +435,24 @@ topic_delete_messages(int32 topic_id, int32 number, int64 before_offset)
 	slots_forbid_prepare("delete_messages()");
 	/* the worker removes what is before it */
 	database_wake_worker_at_commit(true);
+	return start;
+}
+
+int64
+topic_delete_messages(int32 topic_id, int32 number, int64 before_offset)
+{
+	Attempt		attempt = {0};
+	int64		start = 0;
+	int32		leader;
+
+	extension_require_writable("delete_messages()");
+	topic_check_owner(topic_get(topic_id));
+	do
+	{
+		leader = partition_leader(topic_id, number, true);
+		if (leader == 0)
+			start = topic_delete_messages_here(topic_id, number, before_offset);
+	} while (leader != 0 &&
+			 !forward_delete_messages(leader, topic_id, number, before_offset, &start, &attempt));
 	return start;
 }

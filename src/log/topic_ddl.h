@@ -42,7 +42,11 @@ extern void topic_alter(int32 topic, const char *option, const char *value);
 extern void topic_add_partitions(int32 topic, int32 total);
 extern void topic_drop(int32 topic);
 
-/* Moves the log start offset of a partition; returns where it is then. */
+/*
+ * Moves the log start offset of a partition; returns where it is then.  _here: the
+ * caller has checked rights, and that this broker leads the partition.
+ */
 extern int64 topic_delete_messages(int32 topic, int32 partition, int64 before_offset);
+extern int64 topic_delete_messages_here(int32 topic, int32 partition, int64 before_offset);
 
 #endif							/* PGTOPIC_TOPIC_DDL_H */

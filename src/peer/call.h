@@ -17,25 +17,12 @@
 #include "libpq-fe.h"
 
 /*
- * The conninfo with what every connection between brokers has: an
- * application_name that says whose it is, and time limits, unless it has its own.
- * In the caller's memory.
- */
-extern char *peer_conninfo(const char *conninfo, int32 self);
-
-/* The conninfo without its password and other secrets, to be shown; "" if it cannot be parsed. */
-extern char *peer_conninfo_shown(const char *conninfo);
-
-/* NULL if the conninfo can be used, else what is wrong with it. */
-extern char *peer_conninfo_problem(const char *conninfo);
-
-/*
  * Connects, interruptibly, within timeout_ms; an error (08001) that says whom
  * (broker 3, or what else names it) if that is not possible.  The connection
  * has to be closed, also after an error: use PG_FINALLY.
  */
-extern PGconn *peer_open(const char *conninfo, int32 self, const char *whom, int timeout_ms);
-extern void peer_close(PGconn *conn);
+extern PGconn *call_open(const char *conninfo, int32 self, const char *whom, int timeout_ms);
+extern void call_close(PGconn *conn);
 
 /*
  * Calls, and waits for the result and the end of the transaction, at most
@@ -43,11 +30,11 @@ extern void peer_close(PGconn *conn);
  * raised here with its SQLSTATE; one of the connection as 08006.  The result has
  * to be cleared.
  */
-extern PGresult *peer_call(PGconn *conn, const char *whom, int timeout_ms, const char *sql,
+extern PGresult *call_run(PGconn *conn, const char *whom, int timeout_ms, const char *sql,
 						   int nparams, const char *const *params);
 
 /* All in one: open, call, close.  The values of the first row, in the caller's memory. */
-extern char **peer_call_once(const char *conninfo, int32 self, const char *whom, int timeout_ms,
+extern char **call_run_once(const char *conninfo, int32 self, const char *whom, int timeout_ms,
 							 const char *sql, int nparams, const char *const *params, int ncolumns);
 
 #endif							/* PGTOPIC_CALL_H */

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "miscadmin.h"
 #include "port/atomics.h"
 #include "port/pg_bitutils.h"
@@ -276,6 +277,23 @@ followers_confirmed(uint64 mask)
 		mask &= mask - 1;
 	}
 	return confirmed;
+}
+
+XLogRecPtr
+followers_wal_end(void)
+{
+	XLogRecPtr	end = GetXLogInsertRecPtr();
+
+	/*
+	 * Where a page has just been filled, that is behind the header of the next one,
+	 * which is not written before there is another record.
+	 */
+	if (XLogSegmentOffset(end, wal_segment_size) == SizeOfXLogLongPHD ||
+		(XLogSegmentOffset(end, wal_segment_size) > XLOG_BLCKSZ &&
+		 end % XLOG_BLCKSZ == SizeOfXLogShortPHD))
+		end -= end % XLOG_BLCKSZ;
+	XLogSetAsyncXactLSN(end);
+	return end;
 }
 
 bool

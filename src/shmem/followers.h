@@ -77,6 +77,12 @@ extern XLogRecPtr follower_confirmed(int index);
 /* The least of what all of a mask have; the greatest LSN if the mask is empty. */
 extern XLogRecPtr followers_confirmed(uint64 mask);
 
+/*
+ * What a follower will have confirmed when it has all that is in WAL now.  Has it
+ * written out soon, as after an asynchronous commit, even if nobody commits.
+ */
+extern XLogRecPtr followers_wal_end(void);
+
 /* For people and for the in-sync set; false if there is none at this number. */
 extern bool follower_state(int index, FollowerState *state);
 

@@ -3,8 +3,9 @@
  * slots.c
  *	  Partition slots in shared memory.  See slots.h for what makes them right.
  *
- * The callbacks that run at the end of a transaction are in slots_xact.c, and
- * what has to do with followers is in slots_acks.c.
+ * The callbacks that run at the end of a transaction are in slots_xact.c, what has
+ * to do with followers is in slots_acks.c, and what the maintenance worker does
+ * with slots in slots_maintenance.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -362,7 +363,7 @@ slot_find_victim(void)
 		if (!LWLockConditionalAcquire(&slot->lock, LW_EXCLUSIVE))
 			continue;
 		if (slot->open.head != OPENLIST_NONE || slot->holders > 0 ||
-			slot->high_watermark != slot->checkpointed)
+			slot->high_watermark != slot->checkpointed || !slots_acks_positions(slot))
 			LWLockRelease(&slot->lock);
 		else if (slot->recently_used)
 		{
@@ -401,7 +402,7 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 	bool		found;
 
 	/* what followers have not confirmed yet waits as one append */
-	if (content->isr_mask != 0 && content->checkpointed < content->next_offset)
+	if (content->isr_mask != 0 && content->settled < content->next_offset)
 	{
 		append = slots_pool_take();
 		if (append == OPENLIST_NONE)
@@ -457,7 +458,7 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 	openlist_init(&slot->open);
 	if (append != OPENLIST_NONE)
 	{
-		slots_pool[append].first_offset = content->checkpointed;
+		slots_pool[append].first_offset = content->settled;
 		slots_pool[append].since = now;
 		slots_pool[append].lsn = InvalidXLogRecPtr;
 		slots_pool[append].pid = 0;
@@ -475,115 +476,6 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 	if (append != OPENLIST_NONE)
 		slots_acks_wake_worker();
 	return SLOT_INSTALLED;
-}
-
-void
-slot_set_segments_end(const SlotKey *key, int64 end, int64 segment_messages)
-{
-	SlotRef		ref = {*key, -1};
-	PartitionSlot *slot = slots_lock(&ref, LW_EXCLUSIVE);
-
-	if (slot == NULL)
-		return;
-	slot->segments_end = end;
-	slot->wake_at = end - 2 * segment_messages;
-	slot->wants_segments = slot->next_offset > slot->wake_at ||
-		slot->segments_wanted > end;
-	LWLockRelease(&slot->lock);
-	ConditionVariableBroadcast(partition_condition(key));
-}
-
-SlotResult
-slot_want_segments(SlotRef *ref, int64 up_to)
-{
-	PartitionSlot *slot = slots_lock(ref, LW_EXCLUSIVE);
-
-	if (slot == NULL)
-		return SLOT_MISSING;
-	slot->segments_wanted = Max(slot->segments_wanted, up_to);
-	slot->wants_segments = true;
-	LWLockRelease(&slot->lock);
-	return SLOT_OK;
-}
-
-int64
-slot_segments_wanted(const SlotKey *key)
-{
-	SlotRef		ref = {*key, -1};
-	PartitionSlot *slot = slots_lock(&ref, LW_SHARED);
-	int64		wanted;
-
-	if (slot == NULL)
-		return 0;
-	wanted = Max(slot->segments_wanted, slot->next_offset);
-	LWLockRelease(&slot->lock);
-	return wanted;
-}
-
-void
-slot_forget_wanted(const SlotKey *key)
-{
-	SlotRef		ref = {*key, -1};
-	PartitionSlot *slot = slots_lock(&ref, LW_EXCLUSIVE);
-
-	if (slot == NULL)
-		return;
-	slot->segments_wanted = 0;
-	LWLockRelease(&slot->lock);
-}
-
-int64
-slot_segments_end(const SlotKey *key)
-{
-	SlotRef		ref = {*key, -1};
-	PartitionSlot *slot = slots_lock(&ref, LW_SHARED);
-	int64		end;
-
-	if (slot == NULL)
-		return 0;
-	end = slot->segments_end;
-	LWLockRelease(&slot->lock);
-	return end;
-}
-
-void
-slot_set_checkpointed(const SlotKey *key, int64 watermark)
-{
-	SlotRef		ref = {*key, -1};
-	PartitionSlot *slot = slots_lock(&ref, LW_EXCLUSIVE);
-
-	if (slot == NULL)
-		return;
-	slot->checkpointed = watermark;
-	LWLockRelease(&slot->lock);
-}
-
-bool
-slots_next(int *position, SlotReport *report)
-{
-	while (*position < pgtopic_max_partitions)
-	{
-		PartitionSlot *slot = &slots_array[(*position)++];
-
-		/* a look without the lock; what it finds is looked at again below */
-		if (slot->key.database != MyDatabaseId)
-			continue;
-
-		LWLockAcquire(&slot->lock, LW_SHARED);
-		if (slot->key.database == MyDatabaseId)
-		{
-			report->key = slot->key;
-			report->topic = slot->topic;
-			report->partition = slot->partition;
-			report->high_watermark = slot->high_watermark;
-			report->checkpointed = slot->checkpointed;
-			report->wants_segments = slot->wants_segments;
-			LWLockRelease(&slot->lock);
-			return true;
-		}
-		LWLockRelease(&slot->lock);
-	}
-	return false;
 }
 
 /*

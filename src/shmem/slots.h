@@ -90,10 +90,10 @@ typedef struct SlotContent
 	int64		segment_messages;
 
 	/*
-	 * If there are in-sync followers, the watermark begins at checkpointed, and
-	 * moves on when they have confirmed lsn, at which all is in WAL that the
-	 * tables hold.
+	 * If there are in-sync followers, the watermark begins at settled, and moves
+	 * on when they have confirmed lsn, at which all is in WAL that the tables hold.
 	 */
+	int64		settled;
 	XLogRecPtr	lsn;
 	int32		leader_epoch;
 	int			isr_count;		/* this server included */
@@ -202,8 +202,8 @@ extern void slots_forget_database(Oid database);
  * If there is no slot, one that is being filled is filled anew; so call this after
  * the transaction that changed the catalog has committed.  And a broker may be
  * made a member of the in-sync set only after it has been in isr_mask here for so
- * long that it has confirmed the end of WAL of that moment: else what was
- * acknowledged without it may be lost with this server.
+ * long that it has confirmed followers_wal_end() of a moment after this call: else
+ * what was acknowledged without it may be lost with this server.
  */
 extern void slot_set_replicas(const SlotKey *key, uint64 isr_mask, uint64 ready_mask,
 							  int isr_count);
@@ -234,7 +234,8 @@ extern void slots_forget_follower(int follower);
 /*
  * For the acks worker.  Moves the watermarks of this database as far as followers
  * have confirmed, and wakes who waits for that; with moved set, followers_poll()
- * has found something.  Returns whether anything waits.  No errors.
+ * has found something.  Returns whether anything waits.  No errors, but for want
+ * of memory the first time.
  */
 extern bool slots_confirm(bool moved);
 

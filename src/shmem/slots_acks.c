@@ -47,6 +47,13 @@ followers_needed(const PartitionSlot *slot)
 	return needed;
 }
 
+bool
+slots_acks_positions(const PartitionSlot *slot)
+{
+	return slot->abandoned || slot->isr_mask == 0 ||
+		followers_confirmed(followers_needed(slot)) >= slot->positions_lsn;
+}
+
 static void
 waiting_link(PartitionSlot *slot)
 {
@@ -270,8 +277,7 @@ slot_is_drained(const SlotKey *key)
 	if (slot == NULL)
 		return true;
 	drained = slot->open.head == OPENLIST_NONE && slot->holders == 0 &&
-		(slot->abandoned ||
-		 followers_confirmed(followers_needed(slot)) >= slot->positions_lsn);
+		slots_acks_positions(slot);
 	LWLockRelease(&slot->lock);
 	return drained;
 }

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * slots_private.h
- *	  Layout of the shared memory of slots.c, slots_xact.c and slots_acks.c;
- *	  nobody else includes this.
+ *	  Layout of the shared memory of slots.c and slots_*.c; nobody else
+ *	  includes this.
  *
  *-------------------------------------------------------------------------
  */
@@ -130,6 +130,9 @@ extern int32 slots_acks_add(PartitionSlot *slot, int32 append, XLogRecPtr lsn);
 
 /* Drops whatever waits in the slot, with its lock held; returns the same. */
 extern int32 slots_acks_drop(PartitionSlot *slot);
+
+/* Whether followers have all positions of the partition, with the lock held. */
+extern bool slots_acks_positions(const PartitionSlot *slot);
 
 /* Does beforehand what slots_acks_wait() must not. */
 extern void slots_acks_prepare(void);

@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -69,10 +71,86 @@ arg_max_wait(FunctionCallInfo fcinfo, int arg)
 	return deadline_after(PG_GETARG_INTERVAL_P(arg));
 }
 
+Datum *
+arg_array(FunctionCallInfo fcinfo, int arg, const char *name, int expected,
+		  bool **nulls, int *count)
+{
+	ArrayType  *array;
+	Datum	   *elements;
+	Oid			type;
+	int16		length;
+	bool		by_value;
+	char		align;
+
+	*nulls = NULL;
+	*count = 0;
+	if (PG_ARGISNULL(arg))
+		return NULL;
+	array = PG_GETARG_ARRAYTYPE_P(arg);
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("%s must be an array of one dimension, not %d",
+						name, ARR_NDIM(array))));
+	type = ARR_ELEMTYPE(array);
+	if (type == TIMESTAMPTZOID)
+	{
+		length = sizeof(TimestampTz);
+		by_value = FLOAT8PASSBYVAL;
+		align = TYPALIGN_DOUBLE;
+	}
+	else
+	{
+		/* text, bytea and jsonb */
+		length = -1;
+		by_value = false;
+		align = TYPALIGN_INT;
+	}
+	deconstruct_array(array, type, length, by_value, align, &elements, nulls, count);
+	if (expected >= 0 && *count != expected)
+		ereport(ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("%s must have as many elements as values, %d, not %d",
+						name, expected, *count)));
+	return elements;
+}
+
 void
 result_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+void
+result_message(void *arg, int32 partition, const LogMessage *message)
+{
+	FunctionCallInfo fcinfo = arg;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+
+	values[0] = Int32GetDatum(partition);
+	values[1] = Int64GetDatum(message->offset);
+	values[2] = TimestampTzGetDatum(message->timestamp);
+	values[3] = message->key;
+	values[4] = message->value;
+	values[5] = message->headers;
+	nulls[3] = message->key_null;
+	nulls[4] = message->value_null;
+	nulls[5] = message->headers_null;
+	result_row(fcinfo, values, nulls);
+}
+
+void
+result_reset(FunctionCallInfo fcinfo, const ResetOffset *result)
+{
+	Datum		values[3];
+	bool		nulls[3] = {false, false, false};
+
+	values[0] = Int32GetDatum(result->partition);
+	values[1] = Int64GetDatum(result->old_offset);
+	values[2] = Int64GetDatum(result->new_offset);
+	nulls[1] = !result->had_offset;
+	result_row(fcinfo, values, nulls);
 }

@@ -29,7 +29,7 @@
 #include "cluster/applied.h"
 #include "cluster/change.h"
 #include "cluster/membership.h"
-#include "peer/call.h"
+#include "peer/connect.h"
 #include "shmem/cluster_state.h"
 #include "shmem/followers.h"
 #include "sql/args.h"
@@ -119,7 +119,7 @@ pgtopic_move_partition(PG_FUNCTION_ARGS)
 					 errmsg("a broker in replicas must not be null")));
 		args[i + 2] = psprintf("%d", DatumGetInt32(elements[i]));
 	}
-	change = cluster_change(CHANGE_MOVE_PARTITION, args, count + 2);
+	change = cluster_change(CHANGE_MOVE_PARTITION, args, count + 2, CLUSTER_WAIT_MS);
 	(void) cluster_wait_applied(change.version, CLUSTER_WAIT_MS);
 	PG_RETURN_VOID();
 }
@@ -143,7 +143,7 @@ pgtopic_elect_leader(PG_FUNCTION_ARGS)
 	args[0] = psprintf("%d", topic);
 	args[1] = psprintf("%d", partition);
 	args[2] = PG_ARGISNULL(2) ? "0" : psprintf("%d", PG_GETARG_INT32(2));
-	change = cluster_change(CHANGE_ELECT_LEADER, args, 3);
+	change = cluster_change(CHANGE_ELECT_LEADER, args, 3, CLUSTER_WAIT_MS);
 	(void) cluster_wait_applied(change.version, CLUSTER_WAIT_MS);
 	while (partition_row_by_number(topic, partition, &row) && row.successor != 0 &&
 		   cluster_clock_ms() < deadline)

@@ -91,16 +91,18 @@ pgtopic_peer_ping(PG_FUNCTION_ARGS)
 }
 
 /*
- * Locks the row for a message to this broker.  One of another cluster, or meant for
- * another broker, is an error.  Who was invited learns here which number it has.
+ * Reads the row for a message to this broker, locked if it is to be changed.  One of
+ * another cluster, or meant for another broker, is an error.  Who was invited learns
+ * here which number it has.
  */
 static void
-lock_store_for_message(FunctionCallInfo fcinfo, ClusterStore *store)
+read_store_for_message(FunctionCallInfo fcinfo, ClusterStore *store, bool lock)
 {
 	char	   *cluster_id = arg_cstring(fcinfo, 0, "cluster_id");
 	int32		to = arg_int32(fcinfo, 1, "broker");
 
-	if (!store_lock(store) || strcmp(store->cluster_id, cluster_id) != 0)
+	if (!(lock ? store_lock(store) : store_read(store)) ||
+		strcmp(store->cluster_id, cluster_id) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this database is not a broker of cluster %s", cluster_id)));
@@ -129,12 +131,12 @@ pgtopic_peer_vote(PG_FUNCTION_ARGS)
 	Datum		values[2];
 	bool		nulls[2] = {false};
 
-	lock_store_for_message(fcinfo, &store);
 	request.term = arg_int64(fcinfo, 2, "term");
 	request.candidate = arg_int32(fcinfo, 3, "candidate");
 	request.image_term = arg_int64(fcinfo, 4, "image_term");
 	request.image_version = arg_int64(fcinfo, 5, "image_version");
 
+	read_store_for_message(fcinfo, &store, true);
 	cluster_state_get(&state);
 	heard = (state.heard_ms > 0 && now - state.heard_ms < pgtopic_broker_session_timeout) ||
 		(state.controller_term != 0 && state.controller_term == store.durable.term && state.has_majority);
@@ -167,7 +169,6 @@ pgtopic_peer_accept(PG_FUNCTION_ARGS)
 	Datum		values[4];
 	bool		nulls[4] = {false};
 
-	lock_store_for_message(fcinfo, &store);
 	request.term = arg_int64(fcinfo, 2, "term");
 	request.controller = arg_int32(fcinfo, 3, "controller");
 	request.image_term = arg_int64(fcinfo, 4, "image_term");
@@ -184,7 +185,14 @@ pgtopic_peer_accept(PG_FUNCTION_ARGS)
 					 errhint("All brokers of a cluster need the same version of pgtopic.")));
 	}
 
+	/* most heartbeats change nothing, and shall write nothing */
+	read_store_for_message(fcinfo, &store, false);
 	reply = quorum_on_accept_request(&store.durable, &request, &changed, &take_image, &committed);
+	if (changed)
+	{
+		read_store_for_message(fcinfo, &store, true);
+		reply = quorum_on_accept_request(&store.durable, &request, &changed, &take_image, &committed);
+	}
 	if (changed)
 	{
 		store_write(&store, take_image ? image : NULL);

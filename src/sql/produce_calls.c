@@ -11,7 +11,6 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -121,54 +120,6 @@ Datum
 pgtopic_produce_jsonb(PG_FUNCTION_ARGS)
 {
 	return produce_one(fcinfo, PAYLOAD_JSONB);
-}
-
-/*
- * Takes an array argument apart.  *nulls is NULL if no element is.  expected is
- * the number of elements that it must have, or -1.  NULL arrays yield NULL.
- */
-static Datum *
-arg_array(FunctionCallInfo fcinfo, int arg, const char *name, int expected,
-		  bool **nulls, int *count)
-{
-	ArrayType  *array;
-	Datum	   *elements;
-	Oid			type;
-	int16		length;
-	bool		by_value;
-	char		align;
-
-	*nulls = NULL;
-	*count = 0;
-	if (PG_ARGISNULL(arg))
-		return NULL;
-	array = PG_GETARG_ARRAYTYPE_P(arg);
-	if (ARR_NDIM(array) > 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("%s must be an array of one dimension, not %d",
-						name, ARR_NDIM(array))));
-	type = ARR_ELEMTYPE(array);
-	if (type == TIMESTAMPTZOID)
-	{
-		length = sizeof(TimestampTz);
-		by_value = FLOAT8PASSBYVAL;
-		align = TYPALIGN_DOUBLE;
-	}
-	else
-	{
-		/* text, bytea and jsonb */
-		length = -1;
-		by_value = false;
-		align = TYPALIGN_INT;
-	}
-	deconstruct_array(array, type, length, by_value, align, &elements, nulls, count);
-	if (expected >= 0 && *count != expected)
-		ereport(ERROR,
-				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-				 errmsg("%s must have as many elements as values, %d, not %d",
-						name, expected, *count)));
-	return elements;
 }
 
 /*

@@ -29,29 +29,6 @@ PG_FUNCTION_INFO_V1(pgtopic_consume_bytes);
 PG_FUNCTION_INFO_V1(pgtopic_wait_for_messages);
 PG_FUNCTION_INFO_V1(pgtopic_offsets_at);
 
-/*
- * Returns a message as a row of type message or message_bytes.  text and bytea
- * are the same in memory; that text is valid is seen to when it is produced.
- */
-static void
-sink_row(void *arg, int32 partition, const LogMessage *message)
-{
-	FunctionCallInfo fcinfo = arg;
-	Datum		values[6];
-	bool		nulls[6] = {false};
-
-	values[0] = Int32GetDatum(partition);
-	values[1] = Int64GetDatum(message->offset);
-	values[2] = TimestampTzGetDatum(message->timestamp);
-	values[3] = message->key;
-	values[4] = message->value;
-	values[5] = message->headers;
-	nulls[3] = message->key_null;
-	nulls[4] = message->value_null;
-	nulls[5] = message->headers_null;
-	result_row(fcinfo, values, nulls);
-}
-
 static void
 check_readable_as_text(int32 topic_id, const char *instead)
 {
@@ -78,7 +55,7 @@ fetch(FunctionCallInfo fcinfo, bool text)
 	if (text)
 		check_readable_as_text(topic, "fetch_messages_bytes");
 	InitMaterializedSRF(fcinfo, 0);
-	(void) log_fetch(topic, partition, from, max, deadline, sink_row, fcinfo);
+	(void) log_fetch(topic, partition, from, max, deadline, result_message, fcinfo);
 	PG_RETURN_NULL();
 }
 
@@ -107,7 +84,7 @@ consume(FunctionCallInfo fcinfo, bool text)
 	if (text)
 		check_readable_as_text(topic, "consume_bytes");
 	InitMaterializedSRF(fcinfo, 0);
-	(void) log_consume(topic, group, max, deadline, sink_row, fcinfo);
+	(void) log_consume(topic, group, max, deadline, result_message, fcinfo);
 	PG_RETURN_NULL();
 }
 
@@ -136,8 +113,9 @@ pgtopic_wait_for_messages(PG_FUNCTION_ARGS)
 	int32		topic = arg_topic(fcinfo, 0);
 	char	   *group = arg_cstring(fcinfo, 1, "consumer_group");
 	Deadline	deadline = arg_max_wait(fcinfo, 2);
-	ConditionVariable *condition;
+	GroupWatch	watch;
 	MemoryContext look;
+	bool		ready;
 
 	if (context == NULL || !IsA(context, CallContext) || context->atomic)
 		ereport(ERROR,
@@ -150,27 +128,22 @@ pgtopic_wait_for_messages(PG_FUNCTION_ARGS)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	/* in the memory of the procedure, which outlives its transactions */
 	group = pstrdup(group);
-	(void) topic_get(topic);
-	condition = topic_condition(topic);
+	watch_begin(&watch, topic, group, deadline);
 	look = AllocSetContextCreate(CurrentMemoryContext, "pgtopic look",
 								 ALLOCSET_DEFAULT_SIZES);
-	for (;;)
+	do
 	{
 		MemoryContext old = MemoryContextSwitchTo(look);
-		bool		ready;
 
-		ConditionVariablePrepareToSleep(condition);
-		ready = log_can_consume(topic, group);
+		ready = watch_look(&watch);
 		MemoryContextSwitchTo(old);
 		MemoryContextReset(look);
 		if (ready || deadline.none)
 			break;
 		/* ends the transaction, and with it snapshots and locks */
 		SPI_commit();
-		if (!wait_until(condition, &deadline))
-			break;
-	}
-	ConditionVariableCancelSleep();
+	} while (watch_sleep(&watch));
+	watch_end(&watch, ready);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -181,18 +154,23 @@ pgtopic_offsets_at(PG_FUNCTION_ARGS)
 {
 	Topic	   *topic = topic_get(arg_topic(fcinfo, 0));
 	TimestampTz timestamp;
+	int64	   *offsets;
+	int			count;
 
 	arg_not_null(fcinfo, 1, "timestamp");
 	timestamp = PG_GETARG_TIMESTAMPTZ(1);
 	topic_check_use(topic);
 	InitMaterializedSRF(fcinfo, 0);
-	for (int p = 0; p < topic->partitions_count; p++)
+	count = topic->partitions_count;
+	offsets = palloc(count * sizeof(int64));
+	log_offsets_at(topic->id, timestamp, offsets, count);
+	for (int p = 0; p < count; p++)
 	{
 		Datum		values[2];
 		bool		nulls[2] = {false, false};
 
 		values[0] = Int32GetDatum(p);
-		values[1] = Int64GetDatum(log_offset_at(&topic->partitions[p], timestamp));
+		values[1] = Int64GetDatum(offsets[p]);
 		result_row(fcinfo, values, nulls);
 	}
 	PG_RETURN_NULL();

@@ -90,7 +90,8 @@ pgtopic_partition_state(PG_FUNCTION_ARGS)
 	Datum		values[5];
 	bool		nulls[5] = {false};
 
-	if (partition == NULL || !partition_row_read(partition, &row))
+	/* another broker of the cluster knows, if this one has no replica */
+	if (partition == NULL || !OidIsValid(partition->relation) || !partition_row_read(partition, &row))
 		PG_RETURN_NULL();
 	partition_state_settled(partition, &state);
 	values[0] = Int64GetDatum(row.log_start);
@@ -203,7 +204,7 @@ collect_position(void *arg, int32 partition, Datum group, int64 offset, Timestam
 /*
  * pgtopic.group_states(topic_id) → (consumer_group, partition, committed_offset,
  * log_start_offset, log_end_offset, committed_at): each group of a topic, in
- * each of its partitions.
+ * each of its partitions that this broker has a replica of.
  */
 Datum
 pgtopic_group_states(PG_FUNCTION_ARGS)
@@ -233,6 +234,8 @@ pgtopic_group_states(PG_FUNCTION_ARGS)
 		SlotState	state;
 
 		CHECK_FOR_INTERRUPTS();
+		if (!OidIsValid(topic->partitions[p].positions))
+			continue;
 		partition_state(&topic->partitions[p], &state);
 		starts[p] = partition_log_start(&topic->partitions[p]);
 		ends[p] = state.next_offset;
@@ -247,6 +250,8 @@ pgtopic_group_states(PG_FUNCTION_ARGS)
 			Datum		values[6];
 			bool		nulls[6] = {false};
 
+			if (!OidIsValid(topic->partitions[p].positions))
+				continue;
 			values[0] = CStringGetTextDatum(entry->name);
 			values[1] = Int32GetDatum(p);
 			values[2] = Int64GetDatum(entry->positions[p].offset);

@@ -146,7 +146,7 @@ pgtopic_create_consumer_group(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("start_at must be 'earliest', 'latest' or a timestamp"),
 				 errhint("Use commit_offset() to start at an offset of a partition.")));
-	group_create(topic, group, seek, timestamp);
+	group_create(topic->id, group, seek, timestamp);
 	PG_RETURN_VOID();
 }
 
@@ -157,7 +157,7 @@ pgtopic_commit_offset(PG_FUNCTION_ARGS)
 	char	   *group = arg_cstring(fcinfo, 0, "consumer_group");
 	Topic	   *topic = topic_get(arg_topic(fcinfo, 1));
 
-	group_commit(topic, arg_int32(fcinfo, 2, "partition"), group,
+	group_commit(topic->id, arg_int32(fcinfo, 2, "partition"), group,
 				 arg_int64(fcinfo, 3, "log_offset"));
 	PG_RETURN_VOID();
 }
@@ -178,18 +178,9 @@ pgtopic_reset_offsets(PG_FUNCTION_ARGS)
 	arg_not_null(fcinfo, 3, "dry_run");
 	dry_run = PG_GETARG_BOOL(3);
 	InitMaterializedSRF(fcinfo, 0);
-	group_reset(topic, group, seek, timestamp, dry_run, results);
+	group_reset(topic->id, group, seek, timestamp, dry_run, results);
 	for (int i = 0; i < count; i++)
-	{
-		Datum		values[3];
-		bool		nulls[3] = {false, false, false};
-
-		values[0] = Int32GetDatum(results[i].partition);
-		values[1] = Int64GetDatum(results[i].old_offset);
-		values[2] = Int64GetDatum(results[i].new_offset);
-		nulls[1] = !results[i].had_offset;
-		result_row(fcinfo, values, nulls);
-	}
+		result_reset(fcinfo, &results[i]);
 	PG_RETURN_NULL();
 }
 
@@ -240,7 +231,7 @@ pgtopic_drop_consumer_group(PG_FUNCTION_ARGS)
 	{
 		Topic	   *topic = topic_get(PG_GETARG_INT32(1));
 
-		found = group_drop(topic, group);
+		found = group_drop(topic->id, group);
 		if (!found)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -255,7 +246,7 @@ pgtopic_drop_consumer_group(PG_FUNCTION_ARGS)
 		for (int i = 0; i < count; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
-			found |= group_drop(topic_get(ids[i]), group);
+			found |= group_drop(ids[i], group);
 		}
 		if (!found)
 			ereport(ERROR,
@@ -300,13 +291,11 @@ pgtopic_topic_changed(PG_FUNCTION_ARGS)
 									RelationGetDescr(trigger->tg_relation), &isnull));
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 		storage_adopt(id);
+	else if (slots_available())
+		/* whoever waits for messages looks again: is it there, who leads it now? */
+		slots_wake_at_end(id, true);
 	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
-	{
 		topic_invalidate_plans();
-		/* whoever waits for messages finds that the topic is gone */
-		if (slots_available())
-			slots_wake_at_end(id, true);
-	}
 	topic_invalidate(id);
 	return PointerGetDatum(NULL);
 }

@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "storage/condition_variable.h"
 #include "storage/lock.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #include "utils/snapmgr.h"
@@ -166,7 +167,8 @@ install_slot(LogPartition *partition)
 		if (cluster_self() != 0)
 			applying_flush();
 		content.segments_end = segments_end(partition);
-		content.lsn = GetXLogInsertRecPtr();
+		content.settled = Max(row.high_watermark, row.log_start);
+		content.lsn = replicas.isr_mask != 0 ? followers_wal_end() : InvalidXLogRecPtr;
 		content.leader_epoch = row.leader_epoch;
 		content.isr_count = replicas.isr_count;
 		content.isr_mask = replicas.isr_mask;
@@ -432,7 +434,10 @@ partition_ensure_segments(LogPartition *partition, int64 offset)
 			continue;
 		}
 		wait_for_segments(partition, partition->topic->segment_messages);
+		/* the table is locked already, so locking it tells nothing new */
+		AcceptInvalidationMessages();
 		partition->segments_valid = false;
+		CHECK_FOR_INTERRUPTS();
 	}
 }
 
@@ -453,30 +458,49 @@ partition_lock_replicas(int32 topic, int32 partition)
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
-void
+bool
 partition_update_slot(LogPartition *partition)
 {
+	SlotKey    *key = &partition->slot.key;
 	PartitionReplicas replicas;
 	PartitionRow row;
+	int32		epoch;
 
 	if (!partition_row_read(partition, &row))
-		return;
+		return true;
 	if (cluster_self() != 0 && row.leader != cluster_self())
 	{
-		slot_abandon(&partition->slot.key);
-		(void) slot_forget(&partition->slot.key);
-		return;
+		slot_abandon(key);
+		return slot_forget(key);
+	}
+
+	/* one that was filled when another broker led knows too little */
+	epoch = slot_leader_epoch(key);
+	if (epoch >= 0 && epoch != row.leader_epoch && !slot_forget(key))
+	{
+		slot_set_closed(key, true);
+		return false;
 	}
 	replicas_of_row(partition, &row, &replicas);
-	/* it was filled when another broker led, and knows too little */
-	if (slot_leader_epoch(&partition->slot.key) != row.leader_epoch)
-		(void) slot_forget(&partition->slot.key);
-	slot_set_replicas(&partition->slot.key, replicas.isr_mask, replicas.ready_mask, replicas.isr_count);
-	slot_set_closed(&partition->slot.key, replicas.closed);
+	slot_set_replicas(key, replicas.isr_mask, replicas.ready_mask, replicas.isr_count);
+	slot_set_closed(key, replicas.closed);
+	return true;
 }
 
 bool
-partition_is_drained(const LogPartition *partition)
+partition_slot_is_stale(const LogPartition *partition)
 {
+	int32		epoch = slot_leader_epoch(&partition->slot.key);
+
+	return epoch >= 0 && epoch != partition->leader_epoch;
+}
+
+bool
+partition_is_drained(LogPartition *partition)
+{
+	SlotState	ignored;
+
+	/* without a slot nobody would know what followers have yet to confirm */
+	partition_state(partition, &ignored);
 	return slot_is_drained(&partition->slot.key);
 }

@@ -87,11 +87,15 @@ extern void partition_lock_replicas(int32 topic, int32 partition);
  * In a cluster: has the partition's slot, if there is one, know from the catalog who
  * leads, who has to confirm, and whether it is being handed over; for after the
  * commit of what has changed it (see slot_set_replicas()).  A slot of what
- * is not led here any more takes nothing from then on, and goes when it is drained.
+ * is not led here any more takes nothing from then on, and goes when nobody uses it: false if somebody does, then
+ * it has to be called again.
  */
-extern void partition_update_slot(LogPartition *partition);
+extern bool partition_update_slot(LogPartition *partition);
+
+/* Whether it has to be called again: the slot is from before this broker led, or led anew. */
+extern bool partition_slot_is_stale(const LogPartition *partition);
 
 /* Nobody writes to it, and followers have confirmed all. */
-extern bool partition_is_drained(const LogPartition *partition);
+extern bool partition_is_drained(LogPartition *partition);
 
 #endif							/* PGTOPIC_PARTITION_STATE_H */

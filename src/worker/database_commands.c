@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * database_commands.c
- *	  Getting the maintenance worker out of the way of DROP DATABASE.
+ *	  Getting the workers out of the way of DROP DATABASE, and keeping brokers from
+ *	  being dropped behind the others' backs.
  *
  * DROP DATABASE, ALTER DATABASE … RENAME and … SET TABLESPACE, and CREATE
  * DATABASE … TEMPLATE refuse while somebody is connected to the database.  A
@@ -23,6 +24,8 @@
 #include "utils/syscache.h"
 
 #include "base/compat.h"
+#include "catalog/cluster.h"
+#include "catalog/extension.h"
 #include "shmem/databases.h"
 #include "shmem/followers.h"
 #include "shmem/slots.h"
@@ -109,6 +112,27 @@ may_command(Node *command, Oid database)
 	return allowed;
 }
 
+/*
+ * The other brokers would go on waiting for this one, and keep WAL for it, and its own
+ * subscriptions would be left behind.
+ */
+static void
+refuse_drop_in_cluster(const DropStmt *statement)
+{
+	ListCell   *cell;
+
+	if (statement->removeType != OBJECT_EXTENSION)
+		return;
+	foreach(cell, statement->objects)
+	{
+		if (strcmp(strVal(lfirst(cell)), "pgtopic") == 0 && extension_exists() && cluster_self() != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("cannot drop extension pgtopic, since this database is a broker of a cluster"),
+					 errhint("Use leave_cluster() first.")));
+	}
+}
+
 /* Runs when the command ends by an error, or with the session. */
 static void
 resume(int code, Datum database)
@@ -133,6 +157,9 @@ process_utility(PlannedStmt *statement, const char *query, bool read_only_tree,
 		case T_AlterDatabaseStmt:
 		case T_RenameStmt:
 			database = database_of_command(statement->utilityStmt);
+			break;
+		case T_DropStmt:
+			refuse_drop_in_cluster((DropStmt *) statement->utilityStmt);
 			break;
 		default:
 			break;

@@ -89,7 +89,7 @@ leader_of(int32 id)
 static void
 disconnect(Leader *leader)
 {
-	peer_close(leader->conn);
+	call_close(leader->conn);
 	leader->conn = NULL;
 }
 
@@ -129,10 +129,10 @@ call(Leader *leader, const char *sql, int nparams, const char *const *params)
 	if (leader->conn && PQstatus(leader->conn) != CONNECTION_OK)
 		disconnect(leader);
 	if (leader->conn == NULL)
-		leader->conn = peer_open(conninfo_of(leader->id), self_id(), whom, CALL_TIMEOUT_MS);
+		leader->conn = call_open(conninfo_of(leader->id), self_id(), whom, CALL_TIMEOUT_MS);
 	PG_TRY();
 	{
-		result = peer_call(leader->conn, whom, CALL_TIMEOUT_MS, sql, nparams, params);
+		result = call_run(leader->conn, whom, CALL_TIMEOUT_MS, sql, nparams, params);
 	}
 	PG_CATCH();
 	{
@@ -173,7 +173,10 @@ set_state(Replica *replica, const char *state)
 	replica_set_state(replica, state);
 	worker_owner_end(&saved, context);
 	replica->state = pstrdup(state);
-	elog(DEBUG1, "partition %d of topic #%d is %s", replica->partition, replica->topic, state);
+	ereport(DEBUG1,
+			(errmsg_internal("pgtopic copy of %s is %s",
+							 worker_describe(psprintf("partition %d", replica->partition), replica->topic),
+							 state)));
 }
 
 static bool
@@ -351,8 +354,9 @@ look_at_copy(Leader *leader, Replica *replica)
 	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4)", 4));
 	set_state(replica, REPLICA_READY);
 	ereport(LOG,
-			(errmsg("pgtopic follows partition %d of topic #%d: all from offset " INT64_FORMAT " has been copied from broker %d",
-					replica->partition, replica->topic, replica->from_offset, leader->id)));
+			(errmsg("pgtopic follows %s: all from offset " INT64_FORMAT " has been copied from broker %d",
+					worker_describe(psprintf("partition %d", replica->partition), replica->topic),
+					replica->from_offset, leader->id)));
 }
 
 typedef struct FollowTask
@@ -498,8 +502,8 @@ follower_run(bool checkpoints)
 
 		for (int r = 0; r < now.count; r++)
 			task.count += now.replicas[r].leader == now.subscribed[i];
-		(void) worker_run_task(psprintf("tidying what this broker receives from broker %d", task.leader->id), tidy, &task);
-		busy |= task.busy;
+		busy |= worker_run_task(psprintf("tidying what this broker receives from broker %d", task.leader->id),
+								tidy, &task) && task.busy;
 	}
 	for (int first = 0; first < now.count;)
 	{
@@ -511,8 +515,8 @@ follower_run(bool checkpoints)
 			task.count++;
 			first++;
 		}
-		(void) worker_run_task(psprintf("following broker %d", task.leader->id), follow, &task);
-		busy |= task.busy;
+		/* what has failed can wait for a while */
+		busy |= worker_run_task(psprintf("following broker %d", task.leader->id), follow, &task) && task.busy;
 	}
 	if (checkpoints && now.count > 0)
 		(void) worker_run_task("storing the leaders' watermarks", take_checkpoints, NULL);

@@ -42,6 +42,9 @@
 #include "worker/replication.h"
 #include "worker/workers.h"
 
+/* The worker has other things to do than to wait for a controller. */
+#define WORKER_WAIT_MS	2000
+
 /* A partition that this broker leads, and that has other replicas. */
 typedef struct Led
 {
@@ -58,6 +61,13 @@ typedef struct Follower
 	int32		follower;
 	char	   *state;
 } Follower;
+
+/* For people: partition 3 of topic "orders". */
+static char *
+described(const Led *led)
+{
+	return worker_describe(psprintf("partition %d", led->partition), led->topic);
+}
 
 /* What is remembered of a follower of a partition from one look to the next. */
 typedef struct Memory
@@ -207,7 +217,7 @@ update_slot(const Led *led)
 
 	worker_owner_begin(&saved);
 	partition_lock_replicas(led->topic, led->partition);
-	partition_update_slot(topic_partition_get(topic_get(led->topic), led->partition));
+	(void) partition_update_slot(topic_partition_get(topic_get(led->topic), led->partition));
 	worker_owner_end(&saved, round_context);
 	return mark_wal();
 }
@@ -237,13 +247,13 @@ change_isr(const Look *look, const Led *led, int32 follower, bool joins)
 	args[3] = psprintf("%d", led->row.leader_epoch);
 	args[4] = psprintf("%d", follower);
 	args[5] = joins ? "1" : "0";
-	(void) cluster_change(CHANGE_ISR, args, 6);
+	(void) cluster_change(CHANGE_ISR, args, 6, WORKER_WAIT_MS);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
 	ereport(LOG,
-			(errmsg(joins ? "pgtopic broker %d is in sync with partition %d of topic #%d" :
-					"pgtopic broker %d is not in sync with partition %d of topic #%d any more",
-					follower, led->partition, led->topic)));
+			(errmsg(joins ? "pgtopic broker %d is in sync with %s" :
+					"pgtopic broker %d is not in sync with %s any more",
+					follower, described(led))));
 }
 
 /* How a follower's slot is: what it has confirmed, and when it had all. */
@@ -369,17 +379,15 @@ hand_over(const Look *look, const Led *led)
 	args[2] = psprintf("%d", look->self);
 	args[3] = psprintf("%d", led->row.leader_epoch);
 	args[4] = done ? "1" : "0";
-	(void) cluster_change(CHANGE_HAND_OVER, args, 5);
+	(void) cluster_change(CHANGE_HAND_OVER, args, 5, WORKER_WAIT_MS);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
 	if (done)
 		ereport(LOG,
-				(errmsg("pgtopic has handed over partition %d of topic #%d to broker %d",
-						led->partition, led->topic, successor)));
+				(errmsg("pgtopic has handed over %s to broker %d", described(led), successor)));
 	else
 		ereport(LOG,
-				(errmsg("pgtopic could not hand over partition %d of topic #%d to broker %d",
-						led->partition, led->topic, successor),
+				(errmsg("pgtopic could not hand over %s to broker %d", described(led), successor),
 				 errdetail("Transactions that have written to it did not end within %d ms, or broker %d did not keep up.",
 						   pgtopic_handover_timeout, successor),
 				 errhint("See partition_status for who blocks it.")));
@@ -445,6 +453,37 @@ bound_wal(void *arg)
 	worker_owner_end(&saved, round_context);
 }
 
+/*
+ * A slot that was in use when its partition came to be led here, or elsewhere, is
+ * dealt with when it is not any more.
+ */
+static void
+update_stale_slots(void *arg)
+{
+	ExtensionOwner saved;
+	int			count;
+	int32	   *topics;
+
+	worker_owner_begin(&saved);
+	extension_execute(SPI_OK_SELECT, "SELECT id FROM pgtopic.topic");
+	count = (int) SPI_processed;
+	topics = MemoryContextAlloc(round_context, (count + 1) * sizeof(int32));
+	for (int i = 0; i < count; i++)
+		topics[i] = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
+	for (int i = 0; i < count; i++)
+	{
+		Topic	   *topic = topic_find_any(topics[i]);
+
+		for (int p = 0; topic && !topic->damaged && p < topic->partitions_count; p++)
+		{
+			if (partition_is_led_here(&topic->partitions[p]) &&
+				partition_slot_is_stale(&topic->partitions[p]))
+				(void) partition_update_slot(&topic->partitions[p]);
+		}
+	}
+	worker_owner_end(&saved, round_context);
+}
+
 bool
 leader_run(void)
 {
@@ -462,13 +501,13 @@ leader_run(void)
 	{
 		LedTask		task = {&now, &now.led[i], false};
 
-		(void) worker_run_task(psprintf("looking after the followers of partition %d of topic #%d",
-										now.led[i].partition, now.led[i].topic), lead, &task);
-		busy |= task.busy;
+		busy |= worker_run_task(psprintf("looking after the followers of %s", described(&now.led[i])),
+								lead, &task) && task.busy;
 	}
-	if (now.led_count > 0 && cluster_clock_ms() - bounded_at > 1000)
+	if (cluster_clock_ms() - bounded_at > 1000)
 	{
 		bounded_at = cluster_clock_ms();
+		(void) worker_run_task("looking at slots of partitions", update_stale_slots, NULL);
 		(void) worker_run_task("looking at the WAL kept for followers", bound_wal, NULL);
 	}
 	return busy;

@@ -3,8 +3,7 @@
  * quorum.c
  *	  The quorum worker: agrees with the other brokers on the metadata.
  *
- * It has a connection to each of them and never waits for one: connecting,
- * sending and receiving are driven by readiness of the sockets.  What it decides is
+ * It has a link to each of them (links.c) and never waits for one.  What it decides is
  * base/quorum.c's; here are the clock, the messages and the storing.  What is
  * stored is changed under the lock of its row (cluster/store.h), by this process or
  * by a session that another broker's worker has called (sql/peer_cluster_calls.c).
@@ -16,68 +15,36 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "common/pg_prng.h"
-#include "lib/stringinfo.h"
 #include "libpq-fe.h"
 #include "miscadmin.h"
-#include "storage/fd.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/timestamp.h"
 
 #include "base/compat.h"
-#include "base/image.h"
 #include "base/quorum.h"
 #include "base/settings.h"
 #include "cluster/store.h"
-#include "peer/call.h"
 #include "shmem/cluster_state.h"
+#include "worker/links.h"
 #include "worker/workers.h"
 
 #define ROUND_MS		1000	/* worker_round(), and a look at the row */
-#define RECONNECT_MS	500		/* after a connection has failed */
 #define PING_MS			1000	/* to brokers that nothing else is sent to */
 
-typedef enum LinkState
-{
-	LINK_CLOSED,
-	LINK_CONNECTING,
-	LINK_IDLE,
-	LINK_BUSY
-} LinkState;
-
-typedef enum LinkCall
-{
-	CALL_PING,
-	CALL_VOTE,
-	CALL_ACCEPT
-} LinkCall;
-
-/* The connection to another broker. */
-typedef struct Link
-{
-	int32		broker;			/* 0: unused */
-	char	   *conninfo;
-	LinkState	state;
-	PGconn	   *conn;
-	PostgresPollingStatusType polling;
-	LinkCall	call;
-	PGresult   *answer;			/* that came; good once its transaction has ended */
-	int64		since;			/* ms; of the state */
-	int64		committed_sent;
-	bool		complained;
-} Link;
-
-static Link links[QUORUM_MEMBERS_MAX];
 static QuorumRun run;
 static ClusterStore store;		/* as last read; store.image is not kept */
 static QuorumMembers members;
 static int64 members_version = -1;
 static int64 members_term = -1;
-static MemoryContext links_context;
 static int64 heard_ms = 0;
+
+typedef enum QuorumCall
+{
+	CALL_PING,
+	CALL_VOTE,
+	CALL_ACCEPT
+} QuorumCall;
 
 /* --- the row --- */
 
@@ -105,55 +72,6 @@ end(MemoryContext context, bool flush)
 		XLogFlush(XactLastCommitEnd);
 }
 
-static void
-link_close(Link *link)
-{
-	PQclear(link->answer);
-	link->answer = NULL;
-	peer_close(link->conn);
-	link->conn = NULL;
-	link->state = LINK_CLOSED;
-	link->since = cluster_clock_ms();
-}
-
-/* Brings the links in line with the brokers of the newest accepted image. */
-static void
-set_links(const char *text)
-{
-	Image	   *image = image_parse(text);
-
-	if (image == NULL)
-		elog(ERROR, "the stored metadata of the cluster cannot be read");
-	for (int i = 0; i < QUORUM_MEMBERS_MAX; i++)
-	{
-		ImageBroker *broker = links[i].broker ? image_broker(image, links[i].broker) : NULL;
-
-		if (links[i].broker == 0 || (broker && strcmp(broker->conninfo, links[i].conninfo) == 0))
-			continue;
-		link_close(&links[i]);
-		pfree(links[i].conninfo);
-		memset(&links[i], 0, sizeof(Link));
-	}
-	for (int b = 0; b < image->brokers_count; b++)
-	{
-		Link	   *unused = NULL;
-		bool		found = false;
-
-		for (int i = 0; i < QUORUM_MEMBERS_MAX; i++)
-		{
-			found |= links[i].broker == image->brokers[b].id;
-			if (links[i].broker == 0 && unused == NULL)
-				unused = &links[i];
-		}
-		if (found || image->brokers[b].id == store.self || unused == NULL)
-			continue;
-		memset(unused, 0, sizeof(Link));
-		unused->broker = image->brokers[b].id;
-		unused->conninfo = MemoryContextStrdup(links_context, image->brokers[b].conninfo);
-		unused->since = -RECONNECT_MS;
-	}
-}
-
 /* Takes over what the row says; false if there is none any more. */
 static bool
 take_over(bool lock)
@@ -174,7 +92,7 @@ take_over(bool lock)
 		members_term = store.durable.image_term;
 		run.self = store.self;
 		quorum_set_members(&run, &members, cluster_clock_ms());
-		set_links(store.image);
+		links_set(store.image, store.self);
 	}
 	cluster_state_set_committed(store.durable.committed_version);
 	return true;
@@ -336,31 +254,6 @@ read_image(void)
 }
 
 static void
-link_failed(Link *link, const char *why)
-{
-	if (!link->complained)
-		ereport(LOG,
-				(errmsg("pgtopic broker %d cannot reach broker %d", store.self, link->broker),
-				 errdetail_internal("%s", why)));
-	link->complained = true;
-	link_close(link);
-}
-
-static void
-send_call(Link *link, LinkCall call, const char *sql, int nparams, const char *const *params)
-{
-	if (!PQsendQueryParams(link->conn, sql, nparams, NULL, params, NULL, NULL, 0))
-	{
-		link_failed(link, pchomp(PQerrorMessage(link->conn)));
-		return;
-	}
-	(void) PQflush(link->conn);
-	link->call = call;
-	link->state = LINK_BUSY;
-	link->since = cluster_clock_ms();
-}
-
-static void
 send_vote_request(Link *link)
 {
 	const char *params[6];
@@ -371,7 +264,7 @@ send_vote_request(Link *link)
 	params[3] = psprintf("%d", store.self);
 	params[4] = int64_text(store.durable.image_term);
 	params[5] = int64_text(store.durable.image_version);
-	send_call(link, CALL_VOTE, "SELECT * FROM pgtopic.peer_vote($1, $2, $3, $4, $5, $6)", 6, params);
+	link_send(link, CALL_VOTE, "SELECT * FROM pgtopic.peer_vote($1, $2, $3, $4, $5, $6)", 6, params);
 }
 
 static void
@@ -388,7 +281,7 @@ send_accept_request(Link *link, const char *image)
 	params[6] = int64_text(store.durable.committed_version);
 	params[7] = image;
 	link->committed_sent = store.durable.committed_version;
-	send_call(link, CALL_ACCEPT, "SELECT * FROM pgtopic.peer_accept($1, $2, $3, $4, $5, $6, $7, $8)", 8, params);
+	link_send(link, CALL_ACCEPT, "SELECT * FROM pgtopic.peer_accept($1, $2, $3, $4, $5, $6, $7, $8)", 8, params);
 }
 
 static QuorumPeer *
@@ -404,7 +297,7 @@ peer_of(const Link *link)
 
 /* Sends what is due to a broker that is connected and has answered all before. */
 static void
-send_what_is_due(Link *link, int64 now)
+send_to(Link *link, int64 now)
 {
 	QuorumPeer *peer = peer_of(link);
 	bool		with_image = false;
@@ -428,7 +321,17 @@ send_what_is_due(Link *link, int64 now)
 		}
 	}
 	else if (now - link->since >= PING_MS)
-		send_call(link, CALL_PING, "SELECT pgtopic.peer_ping()", 0, NULL);
+		link_send(link, CALL_PING, "SELECT pgtopic.peer_ping()", 0, NULL);
+}
+
+static void
+send_what_is_due(void)
+{
+	int			position = 0;
+	Link	   *link;
+
+	while ((link = links_next_idle(&position)) != NULL)
+		send_to(link, cluster_clock_ms());
 }
 
 static int64
@@ -454,11 +357,7 @@ take_answer(Link *link, PGresult *result)
 	memset(&reply, 0, sizeof(reply));
 	reply.link = link;
 	cluster_state_saw(link->broker);
-	if (link->complained)
-		ereport(LOG,
-				(errmsg("pgtopic broker %d reaches broker %d again", store.self, link->broker)));
-	link->complained = false;
-	switch (link->call)
+	switch ((QuorumCall) link->call)
 	{
 		case CALL_PING:
 			break;
@@ -478,118 +377,6 @@ take_answer(Link *link, PGresult *result)
 			if (store_it)
 				decide(on_accept_reply, &reply);
 			break;
-	}
-}
-
-/* A busy link has something to read. */
-static void
-receive(Link *link)
-{
-	if (!PQconsumeInput(link->conn))
-	{
-		link_failed(link, pchomp(PQerrorMessage(link->conn)));
-		return;
-	}
-	while (!PQisBusy(link->conn))
-	{
-		PGresult   *result = PQgetResult(link->conn);
-
-		if (result != NULL)
-		{
-			PQclear(link->answer);
-			link->answer = result;
-			continue;
-		}
-
-		/* NULL: its transaction has ended, and what it says is stored there */
-		result = link->answer;
-		link->answer = NULL;
-		if (PQresultStatus(result) != PGRES_TUPLES_OK || PQntuples(result) != 1)
-			link_failed(link, pchomp(PQresultErrorMessage(result)));
-		else
-		{
-			link->state = LINK_IDLE;
-			link->since = cluster_clock_ms();
-			take_answer(link, result);
-		}
-		PQclear(result);
-		return;
-	}
-}
-
-static void
-start_connecting(Link *link)
-{
-	if (!AcquireExternalFD())
-		return;
-	link->conn = PQconnectStart(peer_conninfo(link->conninfo, store.self));
-	if (link->conn == NULL)
-	{
-		ReleaseExternalFD();
-		return;
-	}
-	link->state = LINK_CONNECTING;
-	link->polling = PGRES_POLLING_WRITING;
-	link->since = cluster_clock_ms();
-	if (PQstatus(link->conn) == CONNECTION_BAD)
-		link_failed(link, pchomp(PQerrorMessage(link->conn)));
-}
-
-static void
-go_on_connecting(Link *link)
-{
-	link->polling = PQconnectPoll(link->conn);
-	if (link->polling == PGRES_POLLING_FAILED)
-		link_failed(link, pchomp(PQerrorMessage(link->conn)));
-	else if (link->polling == PGRES_POLLING_OK)
-	{
-		(void) PQsetnonblocking(link->conn, 1);
-		link->state = LINK_IDLE;
-		link->since = 0;		/* something is due at once */
-		link->committed_sent = 0;
-	}
-}
-
-/* Waits for sockets, the latch, or the time, and moves the links on. */
-static void
-wait_and_move(long timeout, uint32 wait_event)
-{
-	WaitEventSet *set = compat_create_wait_event_set(CurrentMemoryContext, QUORUM_MEMBERS_MAX + 2);
-	WaitEvent	events[QUORUM_MEMBERS_MAX + 2];
-	int			count;
-
-	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	for (int i = 0; i < QUORUM_MEMBERS_MAX; i++)
-	{
-		Link	   *link = &links[i];
-
-		if (link->state == LINK_CONNECTING)
-			AddWaitEventToSet(set, link->polling == PGRES_POLLING_READING ? WL_SOCKET_READABLE :
-							  WL_SOCKET_WRITEABLE, PQsocket(link->conn), NULL, link);
-		else if (link->state == LINK_BUSY)
-		{
-			int			flushed = PQflush(link->conn);
-
-			AddWaitEventToSet(set, flushed == 1 ? WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE :
-							  WL_SOCKET_READABLE, PQsocket(link->conn), NULL, link);
-		}
-	}
-	count = WaitEventSetWait(set, timeout, events, lengthof(events), wait_event);
-	FreeWaitEventSet(set);
-
-	for (int i = 0; i < count; i++)
-	{
-		Link	   *link = events[i].user_data;
-
-		if (events[i].events & WL_LATCH_SET)
-			ResetLatch(MyLatch);
-		else if (link == NULL)
-			continue;
-		else if (link->state == LINK_CONNECTING)
-			go_on_connecting(link);
-		else if (link->state == LINK_BUSY)
-			receive(link);
 	}
 }
 
@@ -645,26 +432,6 @@ publish_role(void)
 	}
 }
 
-static void
-move_links(int64 now)
-{
-	int64		too_long = Max(run.times.election, 1000);
-
-	for (int i = 0; i < QUORUM_MEMBERS_MAX; i++)
-	{
-		Link	   *link = &links[i];
-
-		if (link->broker == 0)
-			continue;
-		if ((link->state == LINK_CONNECTING || link->state == LINK_BUSY) && now - link->since > too_long)
-			link_failed(link, "It does not answer.");
-		if (link->state == LINK_CLOSED && now - link->since >= RECONNECT_MS)
-			start_connecting(link);
-		if (link->state == LINK_IDLE)
-			send_what_is_due(link, now);
-	}
-}
-
 void
 pgtopic_quorum_main(Datum arg)
 {
@@ -672,7 +439,6 @@ pgtopic_quorum_main(Datum arg)
 	uint32		wait_event = compat_wait_event("PgtopicQuorumMain");
 	int64		round_at = 0;
 
-	links_context = AllocSetContextCreate(TopMemoryContext, "pgtopic links", ALLOCSET_SMALL_SIZES);
 	quorum_run_init(&run, 0, times(), cluster_clock_ms(), random_number());
 	read_row();
 	/* who is alone has nobody to wait for */
@@ -696,7 +462,8 @@ pgtopic_quorum_main(Datum arg)
 		hear_controller();
 		go_on();
 		publish_role();
-		move_links(cluster_clock_ms());
-		wait_and_move(Min(run.times.heartbeat / 2, 200), wait_event);
+		links_keep(Max(run.times.election, 1000));
+		send_what_is_due();
+		links_wait(Min(run.times.heartbeat / 2, 200), wait_event, take_answer);
 	}
 }

@@ -33,6 +33,9 @@
 #define BUSY_MS		50
 #define IDLE_MS		1000
 
+/* Whether there may be publications and tables that are not to be; so after a start. */
+static bool untidy = true;
+
 static void
 apply_task(void *arg)
 {
@@ -65,15 +68,12 @@ apply_task(void *arg)
 	if (image_broker(image, store.self) == NULL)
 		return;
 	apply_image(image, store.self, version);
-
-	worker_owner_begin(&saved);
-	publish_tidy();
-	worker_owner_end(&saved, context);
+	untidy = true;
 }
 
-/* After a restart nothing is in shared memory: slots fill themselves, the rest is here. */
+/* What metadata that has been applied leaves to be done, until it is done. */
 static void
-start_task(void *arg)
+tidy_task(void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ExtensionOwner saved;
@@ -81,6 +81,7 @@ start_task(void *arg)
 	worker_owner_begin(&saved);
 	publish_tidy();
 	worker_owner_end(&saved, context);
+	untidy = !apply_drop_leftovers();
 }
 
 void
@@ -90,7 +91,6 @@ pgtopic_replication_main(Datum arg)
 	uint32		wait_event = compat_wait_event("PgtopicReplicationMain");
 	TimestampTz stored = 0;
 
-	(void) worker_run_task("tidying publications", start_task, NULL);
 	for (;;)
 	{
 		bool		busy;
@@ -102,6 +102,8 @@ pgtopic_replication_main(Datum arg)
 		if (checkpoints)
 			stored = now;
 		(void) worker_run_task("applying the cluster's metadata", apply_task, NULL);
+		if (untidy)
+			(void) worker_run_task("tidying publications and tables", tidy_task, NULL);
 		busy = leader_run();
 		busy |= follower_run(checkpoints);
 

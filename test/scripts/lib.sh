@@ -111,8 +111,9 @@ build_and_install()
 		if [ -w "$("$PG_CONFIG" --pkglibdir)" ] && [ -w "$("$PG_CONFIG" --sharedir)/extension" ]; then
 			run_make WERROR=1 install
 		else
-			as_root env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL "${MAKE:-make}" --no-print-directory -s \
-				-C "$PGT_BUILD" PG_CONFIG="$PG_CONFIG" WERROR=1 install
+			# in a shell of its own, so that what it dies of is shown below
+			(as_root env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL "${MAKE:-make}" --no-print-directory -s \
+				-C "$PGT_BUILD" PG_CONFIG="$PG_CONFIG" WERROR=1 install)
 		fi; } >"$log" 2>&1 9<&-
 	then
 		exec 9<&-

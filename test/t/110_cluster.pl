@@ -18,18 +18,9 @@ my $small = new_node('small', conf => "max_logical_replication_workers = 2\nmax_
 my $s = session($small);
 $s->query("SELECT create_cluster('host=127.0.0.1')");
 is($s->sqlstate, '55000', 'create_cluster() is refused where settings do not suffice');
-<<<<<<< HEAD
-for ('wal_level = logical', 'max_replication_slots', 'max_wal_senders', 'max_logical_replication_workers', 'max_worker_processes')
-{
-	my $setting = $_;
-	next if $setting eq 'max_replication_slots';    # 10 by default, which is enough for three
-	like($s->error, qr/\Q$setting\E/, "... and names $setting");
-}
-=======
 # max_replication_slots is 10 by default, which is enough for three
 like($s->error, qr/\Q$_\E/, "... and names $_") for 'wal_level = logical', 'max_wal_senders', 'max_logical_replication_workers', 'max_worker_processes';
 unlike($s->error, qr/max_replication_slots/, '... and not what suffices');
->>>>>>> hB
 like($s->error, qr/HINT: .*restart/, '... and tells what to do');
 result_is($s, 'SELECT count(*) FROM pgtopic.cluster', '0', '... and nothing has changed');
 $s->query_ok("SELECT create_topic('t')");
@@ -55,17 +46,9 @@ my $old = 'SELECT partition, log_start_offset, high_watermark, log_end_offset FR
 my $old_state = $s[1]->query_ok($old);
 
 error_is($s[1], "SELECT create_cluster('this is no conninfo')", '22023', qr/invalid connection string/, 'not a conninfo');
-<<<<<<< HEAD
-error_is($s[1], "SELECT create_cluster('service=nobody')", '(?:22023|08001)', undef, 'no such service') if 0;
 $s[1]->query("SELECT create_cluster('service=nobody')");
 isnt($s[1]->error, '', 'a service that is not in the file is an error');
 error_is($s[1], "SELECT create_cluster('service=broker2')", '22023', qr/leads to another database/, "another broker's conninfo");
-error_is($s[1], "SELECT create_cluster('service=broker1 dbname=template1')", '22023', qr/another database|./, "another database") if 0;
-=======
-$s[1]->query("SELECT create_cluster('service=nobody')");
-isnt($s[1]->error, '', 'a service that is not in the file is an error');
-error_is($s[1], "SELECT create_cluster('service=broker2')", '22023', qr/leads to another database/, "another broker's conninfo");
->>>>>>> hB
 error_is($s[1], "SELECT create_cluster('service=broker1 password=wrong')", '08001', qr/password authentication failed/, 'a wrong password');
 error_is($s[1], "SELECT create_cluster(NULL)", '22004', qr/must not be null/i, 'NULL');
 error_is($s[1], "BEGIN; SELECT create_cluster('service=broker1')", '25001', qr/create_cluster\(\) cannot run inside a transaction block/, 'not in a transaction');
@@ -74,21 +57,16 @@ $s[1]->query_ok('CREATE ROLE nobody');
 error_is($s[1], "SET ROLE nobody; SELECT create_cluster('service=broker1')", '42501', qr/permission denied/, 'not by anybody');
 $s[1]->query_ok('RESET ROLE');
 error_is($s[2], "SELECT join_cluster('service=broker1', 'service=broker2')", '55000', qr/is not a broker of a cluster/, 'there is no cluster to join yet');
-error_is($s[2], "SELECT $_", '55000', qr/not a broker of a cluster/, "no cluster: $_") for 'leave_cluster()', "move_partition('old', 0, '{1}')";
+error_is($s[2], "SELECT $_", '55000', qr/not a broker of a cluster/, "no cluster: $_") for 'leave_cluster()', 'remove_broker(2)';
+error_is($s[1], "SELECT $_", '55000', qr/not a broker of a cluster/, "no cluster: $_") for "move_partition('old', 0, '{1}')", "elect_leader('old', 0)";
 result_is($s[1], 'SELECT count(*) FROM pgtopic.cluster', '0', 'after all these, broker 1 is in no cluster');
 result_is($s[1], $old, $old_state, '... and its topic is as it was');
 
 # --- create and join ---
 
-<<<<<<< HEAD
-$s[1]->query_ok("SELECT create_cluster('service=broker1')");
-$cluster->{created} = 1;
-my $brokers = 'SELECT broker, conninfo, is_self, is_controller, state FROM broker_status ORDER BY broker';
-=======
 $cluster->create_first;
->>>>>>> hB
 $cluster->wait_until(1, 'SELECT count(*) = 1 AND bool_and(is_self AND is_controller) FROM broker_status', 'a cluster of one');
-result_is($s[1], 'SELECT broker, conninfo, partitions_led, replicas FROM broker_status', '1|service=broker1|2|2', '... has a broker with what there was');
+result_is($s[1], 'SELECT broker, conninfo, partitions_led, replicas FROM broker_status', "1|service='broker1'|2|2", '... has a broker with what there was');
 result_is($s[1], $old, $old_state, '... its topic is as it was');
 result_is($s[1], "SELECT log_offset FROM produce('old', 'more', partition => 1)", '1', '... and goes on');
 error_is($s[1], "SELECT create_cluster('service=broker1')", '55000', qr/a broker of a cluster already/, '... not twice');
@@ -103,26 +81,19 @@ $cluster->join_broker(3, 2);
 for my $i (1 .. 3)
 {
 	$cluster->wait_until($i, "SELECT string_agg(broker || ' ' || conninfo, ', ' ORDER BY broker) FROM broker_status", "broker $i knows all three",
-		'1 service=broker1, 2 service=broker2, 3 service=broker3');
+		"1 service='broker1', 2 service='broker2', 3 service='broker3'");
 	result_is($s[$i], 'SELECT broker FROM broker_status WHERE is_self', $i, '... and itself');
 	$cluster->wait_until($i, 'SELECT count(*) FROM broker_status WHERE is_controller', '... and a controller', '1');
 }
 is(join(' ', map { $cluster->ask($_, 'SELECT broker FROM broker_status WHERE is_controller') } 1 .. 3),
 	join(' ', ($cluster->ask(1, 'SELECT broker FROM broker_status WHERE is_controller')) x 3), '... the same one');
 $cluster->wait_until($_, 'SELECT count(DISTINCT state) = 1 AND min(last_seen) > now() - interval $$10 s$$ FROM broker_status WHERE NOT is_self', "broker $_ has seen the others") for 1 .. 3;
-result_is($s[3], $old =~ s/SELECT/SELECT leader,/r =~ s/ORDER BY 1/ORDER BY 2/r,
-	join("\n", map { "1|$_" } split /\n/, $s[1]->query_ok($old)), 'the topic that was there is seen by all');
+result_is($s[3], "SELECT partition, leader, replicas, isr FROM partition_status WHERE topic = 'old' ORDER BY 1", "0|1|{1}|{1}\n1|1|{1}|{1}", 'the topic that was there is seen by all');
 for my $i (2, 3)
 {
 	result_is($s[$i], "SELECT count(*), min(value), max(log_offset) FROM fetch_messages('old', 0, 5)", '95|old10|99', "... and read through broker $i");
 	error_is($s[$i], "SELECT fetch_messages('old', 0, 4)", '22003', qr/starts at 5/, '... from where it starts');
 }
-<<<<<<< HEAD
-# conninfo without secrets
-$s[1]->query_ok('SELECT conninfo FROM broker_status');
-unlike($s[1]->query_ok('SELECT string_agg(conninfo, $$ $$) FROM broker_status'), qr/password/, 'broker_status shows no password');
-=======
->>>>>>> hB
 
 # --- topics, made on any broker ---
 
@@ -190,11 +161,6 @@ result_is($s[$_], "SELECT partition FROM produce('t3', 'x', key => 'same')", $of
 
 # batches over partitions led by different brokers, in one transaction, and none of it before its end
 my $c = $cluster->session(2);
-<<<<<<< HEAD
-my $reach = "SELECT sum(high_watermark) FROM partition_status WHERE topic = 't3'";
-my $before = $s[1]->query_ok($reach);
-=======
->>>>>>> hB
 $c->query_ok("BEGIN; SELECT produce_batch('t3', ARRAY(SELECT 'b' || n FROM generate_series(1, 100) n), keys => ARRAY(SELECT 'key' || n FROM generate_series(1, 100) n))");
 result_is($s[1], "SELECT count(*) FROM generate_series(0, 5) p, fetch_messages('t3', p, 0) WHERE value LIKE 'b%'", '0', 'an open transaction: nobody reads it');
 $c->query_ok('COMMIT');
@@ -207,11 +173,6 @@ result_is($s[3], "SELECT count(*) FILTER (WHERE value = 'never'), count(*) FILTE
 $c->quit;
 
 # a reader that waits on one broker is woken by a producer on another
-<<<<<<< HEAD
-my $w = $cluster->session(1);
-my ($p) = grep { $cluster->leader('gone', $_) } 0;
-=======
->>>>>>> hB
 my $next = $s[1]->query_ok("SELECT high_watermark FROM partition_status WHERE topic = 'gone' AND partition = 0");
 for my $i (1 .. 3)
 {
@@ -224,10 +185,6 @@ for my $i (1 .. 3)
 	$next++;
 	$waiting->quit;
 }
-<<<<<<< HEAD
-$w->quit;
-=======
->>>>>>> hB
 
 # --- groups ---
 
@@ -237,7 +194,7 @@ for my $i (1 .. 3)
 	# a few from each, in turns
 	for (split /\n/, $s[$i]->query_ok("SELECT partition || ' ' || log_offset FROM consume('t2', 'g', 2)")) { $got{$_}++; }
 }
-is(scalar(keys %got), 6, 'a group gets different messages on different brokers');
+is(scalar(grep { $_ > 1 } values %got), 0, 'a group gets different messages on different brokers');
 my $empty = 0;
 for (my $i = 1; $empty < 6; $i = $i % 3 + 1)
 {
@@ -284,7 +241,7 @@ $load->drain;
 $load->check('load on all brokers', exactly_once => 1);
 $cluster->same_content($_) for 't1', 't2', 't3', 'gone';
 
-for my $topic ('t1', 't2', 'single')
+for my $topic ('t1', 't2')
 {
 	my $where = $cluster->poll(sub {
 		my %said = map { $cluster->ask($_, "SELECT partition, leader, leader_epoch, replicas, log_start_offset, high_watermark, log_end_offset FROM partition_status WHERE topic = '$topic' ORDER BY 1") => 1 } 1 .. 3;

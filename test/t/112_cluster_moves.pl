@@ -18,19 +18,18 @@ pgtopic.broker_session_timeout = '2s'
 pgtopic.replica_lag_time_max = '3s'
 EOC
 
-sub where
-{
-	my ($topic, $partition) = @_;
-	return "SELECT concat_ws(' ', leader, replicas, ARRAY(SELECT i FROM unnest(isr) i ORDER BY array_position(replicas, i))) FROM partition_status WHERE topic = '$topic' AND partition = $partition";
-}
-
-# A partition is where it should be, as all see it: replicas, all in sync, the first leads.
+# A partition is where it should be, as all see it: these replicas, all in sync.  A leader
+# that is among them goes on, so the preferred one, the first, is asked to lead.
 sub is_at
 {
 	my ($topic, $partition, $replicas, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my ($first) = $replicas =~ /(\d+)/;
-	$cluster->wait_until($_, where($topic, $partition), "$name: seen by broker $_", "$first $replicas $replicas") for $cluster->running;
+	my $where = "SELECT concat_ws(' ', replicas, ARRAY(SELECT i FROM unnest(isr) i ORDER BY array_position(replicas, i))) FROM partition_status WHERE topic = '$topic' AND partition = $partition";
+	$cluster->wait_until($_, $where, "$name: seen by broker $_", "$replicas $replicas") for $cluster->running;
+	my ($any) = $cluster->running;
+	$cluster->ask_ok($any, "SELECT elect_leader('$topic', $partition)");
+	$cluster->wait_until($_, "SELECT leader FROM partition_status WHERE topic = '$topic' AND partition = $partition", undef, $first) for $cluster->running;
 	return;
 }
 
@@ -73,7 +72,7 @@ $cluster->create;
 # a topic with one replica stays where it is
 is_at('t', $_, '{1}', "partition $_ has stayed") for 0 .. 2;
 $load->await_progress(20);
-cmp_ok($cluster->ask(2, "SELECT sum(committed_offset) FROM consumer_group_status WHERE consumer_group = 'g'"), '>=', $position, 'the group has kept its positions');
+cmp_ok($cluster->ask(1, "SELECT sum(committed_offset) FROM consumer_group_status WHERE consumer_group = 'g'"), '>=', $position, 'the group has kept its positions');
 
 # --- moves under load ---
 

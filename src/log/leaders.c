@@ -1,0 +1,90 @@
+/*-------------------------------------------------------------------------
+ *
+ * leaders.c
+ *	  Which broker leads a partition.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "catalog/cluster.h"
+#include "log/leaders.h"
+#include "log/waiting.h"
+
+bool
+partition_is_ready_here(const LogPartition *partition)
+{
+	return partition->successor == 0 && partition_is_led_here(partition);
+}
+
+int32
+partition_leader(int32 topic_id, int32 number, bool writing)
+{
+	TimestampTz start = 0;
+
+	for (;;)
+	{
+		LogPartition *partition = topic_partition_get(topic_get(topic_id), number);
+
+		if (!writing || partition->successor == 0)
+			return partition_is_led_here(partition) ? 0 : partition->leader;
+		if (start == 0)
+			start = GetCurrentTimestamp();
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), HANDOVER_WAIT_MS))
+			ereport(ERROR,
+					(errcode(ERRCODE_NOT_LEADER),
+					 errmsg("broker %d is still handing over partition %d of topic \"%s\"",
+							partition->leader, number, partition->topic->name),
+					 errdetail("Broker %d is to lead it.", partition->successor),
+					 errhint("The transaction might succeed if retried.")));
+		pause_milliseconds(HANDOVER_POLL_MS);
+	}
+}
+
+int
+topic_places(int32 topic_id, Place *places)
+{
+	int			partitions_count = topic_get(topic_id)->partitions_count;
+	int			count = 0;
+
+	for (int p = 0; p < partitions_count; p++)
+	{
+		int32		leader = partition_leader(topic_id, p, true);
+		int			i = 0;
+
+		/* this broker among the others, by its number */
+		if (leader == 0)
+			leader = cluster_self();
+		while (i < count && places[i].broker < leader)
+			i++;
+		if (i == count || places[i].broker != leader)
+		{
+			if (count > BROKERS_MAX)
+				elog(ERROR, "more than %d brokers lead a topic", BROKERS_MAX);
+			memmove(&places[i + 1], &places[i], (count - i) * sizeof(Place));
+			places[i].broker = leader;
+			places[i].partitions = palloc(partitions_count * sizeof(int32));
+			places[i].count = 0;
+			count++;
+		}
+		places[i].partitions[places[i].count++] = p;
+	}
+	for (int i = 0; i < count; i++)
+	{
+		if (places[i].broker == cluster_self())
+			places[i].broker = 0;
+	}
+	return count;
+}
+
+void
+error_not_leader(const LogPartition *partition)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NOT_LEADER),
+			 errmsg("broker %d does not lead partition %d of topic \"%s\"",
+					cluster_self(), partition->number, partition->topic->name),
+			 errhint("The transaction might succeed if retried.")));
+}
