@@ -55,6 +55,10 @@ for i in "${!brokers[@]}"; do
 	sql "$i" 'CREATE EXTENSION pgtopic' || exit 1
 done
 sql 0 "SELECT create_cluster('${brokers[0]}')" >/dev/null || exit 1
+for _ in $(seq 300); do
+	[ "$(sql 0 'SELECT count(*) FROM pgtopic.broker')" = 0 ] || break
+	sleep 0.1
+done
 for ((i = 1; i < ${#brokers[@]}; i++)); do
 	sql "$i" "SELECT join_cluster('${brokers[0]}', '${brokers[$i]}')" >/dev/null || exit 1
 done
