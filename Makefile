@@ -80,6 +80,10 @@ demo-stop:
 bench:
 	@$(SCRIPT) test/scripts/with-server.sh --build --copy -o 'fsync = on' test/bench/run.sh
 
+# Three of them, as a cluster.
+bench-cluster:
+	@$(SCRIPT) test/scripts/with-server.sh --build --copy --servers 3 -o 'fsync = on' test/bench/cluster.sh
+
 # The history checker for longer: DURATION=seconds.
 torture:
 	@$(SCRIPT) DURATION='$(or $(DURATION),600)' test/scripts/with-server.sh --build --copy test/checker/run.sh
@@ -91,4 +95,4 @@ FORCE:
 
 .PHONY: all install installdirs uninstall clean distclean maintainer-clean FORCE deps test installcheck \
 	check-deps check-unit check-regress check-isolation check-tap check-checker \
-	demo demo-stop bench torture test-versions
+	demo demo-stop bench bench-cluster torture test-versions

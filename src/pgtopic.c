@@ -20,6 +20,7 @@
 
 #include "base/settings.h"
 #include "peer/transaction.h"
+#include "shmem/applying.h"
 #include "shmem/cluster_state.h"
 #include "shmem/databases.h"
 #include "shmem/followers.h"
@@ -42,6 +43,7 @@ shmem_request(void)
 	RequestAddinShmemSpace(followers_shmem_size());
 	RequestAddinShmemSpace(databases_shmem_size());
 	RequestAddinShmemSpace(cluster_state_shmem_size());
+	RequestAddinShmemSpace(applying_shmem_size());
 }
 
 static void
@@ -54,6 +56,7 @@ shmem_startup(void)
 	followers_shmem_init();
 	databases_shmem_init();
 	cluster_state_shmem_init();
+	applying_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -72,6 +75,7 @@ _PG_init(void)
 	peer_register_callbacks();
 	slots_register_callbacks();
 	databases_register_callbacks();
+	applying_register_callbacks();
 	database_commands_hook_install();
 	launcher_register();
 }

@@ -183,7 +183,7 @@ extern bool image_elect_leader(Image *image, int32 topic, int32 number, int32 br
 
 /*
  * What the leader of a partition reports; without effect (true, *changed false) if
- * it is not the leader of that epoch any more.
+ * it is not the leader of that epoch any more, or was to hand over to another one.
  *
  * image_change_isr(): broker is in sync, or is not.  The leader stays.
  * image_hand_over(): it has stopped, and its successor has everything (done): the
@@ -195,7 +195,8 @@ extern bool image_change_isr(Image *image, int32 topic, int32 number, int32 lead
 							 int32 leader_epoch, int32 broker, bool in_sync,
 							 bool *changed, ImageProblem *problem);
 extern bool image_hand_over(Image *image, int32 topic, int32 number, int32 leader,
-							int32 leader_epoch, bool done, bool *changed, ImageProblem *problem);
+							int32 leader_epoch, int32 successor, bool done, bool *changed,
+							ImageProblem *problem);
 
 /*
  * Brings about what follows from the rest, and is called after each of the changes

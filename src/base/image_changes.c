@@ -400,14 +400,16 @@ image_change_isr(Image *image, int32 topic, int32 number, int32 leader,
 
 bool
 image_hand_over(Image *image, int32 topic, int32 number, int32 leader,
-				int32 leader_epoch, bool done, bool *changed, ImageProblem *problem)
+				int32 leader_epoch, int32 successor, bool done, bool *changed,
+				ImageProblem *problem)
 {
 	ImagePartition *partition = image_need_partition(image, topic, number, problem);
 
 	*changed = false;
 	if (partition == NULL)
 		return false;
-	if (!is_leader(partition, leader, leader_epoch) || partition->successor == 0)
+	if (!is_leader(partition, leader, leader_epoch) || successor == 0 ||
+		partition->successor != successor)
 		return true;
 	if (done)
 	{

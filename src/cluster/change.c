@@ -149,7 +149,8 @@ run_change(Image *image, const Args *args, int32 *id, bool *changed, ImageProble
 								changed, problem);
 	if (strcmp(op, CHANGE_HAND_OVER) == 0)
 		return image_hand_over(image, arg_int32(args, 0), arg_int32(args, 1), arg_int32(args, 2),
-							   arg_int32(args, 3), arg_int32(args, 4) != 0, changed, problem);
+							   arg_int32(args, 3), arg_int32(args, 4), arg_int32(args, 5) != 0,
+							   changed, problem);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("there is no change \"%s\" of the metadata", op)));

@@ -40,6 +40,7 @@
 #include "cluster/store.h"
 #include "cluster/subscribe.h"
 #include "peer/call.h"
+#include "peer/connect.h"
 #include "shmem/cluster_state.h"
 #include "shmem/databases.h"
 #include "shmem/followers.h"
@@ -145,13 +146,11 @@ check_no_cluster(void)
 static void
 check_conninfo(const char *conninfo)
 {
-	char	   *problem = peer_conninfo_problem(conninfo);
-
-	if (problem)
+	if (!peer_conninfo_is_valid(conninfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid connection string"),
-				 errdetail_internal("%s", problem)));
+				 errdetail("It has to be what libpq takes: keyword = value pairs, or a URI.")));
 }
 
 /* Whether a conninfo leads back to this very database, by a role that can do what is needed. */

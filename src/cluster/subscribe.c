@@ -25,7 +25,7 @@
 #include "catalog/extension.h"
 #include "cluster/publish.h"
 #include "cluster/subscribe.h"
-#include "peer/call.h"
+#include "peer/connect.h"
 
 char *
 subscription_name(int32 leader)
@@ -99,8 +99,9 @@ run_command(const char *sql)
 }
 
 /*
- * The slot is there already.  Binary, since it is cheaper; synchronous_commit = local,
- * so that what is applied is confirmed at once and has survived a crash when it is.
+ * The slot is there already.  Binary, since it is cheaper; synchronous_commit = off,
+ * since the flush worker sees to it that what is applied is flushed and then confirmed
+ * at once (shmem/applying.h).
  */
 void
 subscribe_create(int32 leader, const char *conninfo)
@@ -114,7 +115,7 @@ subscribe_create(int32 leader, const char *conninfo)
 	CommitTransactionCommand();
 
 	run_command(psprintf("CREATE SUBSCRIPTION %s CONNECTION %s PUBLICATION %s, %s"
-						 " WITH (create_slot = false, slot_name = %s, binary = true, synchronous_commit = 'local')",
+						 " WITH (create_slot = false, slot_name = %s, binary = true, synchronous_commit = 'off')",
 						 subscription_name(leader), quote_literal_cstr(peer_conninfo(conninfo, self)),
 						 publication_name(self, false), publication_name(self, true),
 						 quote_literal_cstr(slot)));

@@ -7,7 +7,6 @@
  */
 #include "postgres.h"
 
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
@@ -15,119 +14,17 @@
 
 #include "base/compat.h"
 #include "peer/call.h"
+#include "peer/connect.h"
 #include "shmem/cluster_state.h"
 
-/* What a connection between brokers has, unless its conninfo says otherwise. */
-static const char *const defaults[][2] = {
-	{"connect_timeout", "5"},
-	{"keepalives_idle", "10"},
-	{"keepalives_interval", "5"},
-	{"keepalives_count", "3"},
-	{"tcp_user_timeout", "15000"},
-};
-
 static uint32
-peer_wait_event(void)
+call_wait_event(void)
 {
 	static uint32 event = 0;
 
 	if (event == 0)
 		event = compat_wait_event("PgtopicPeerCall");
 	return event;
-}
-
-/* A value as conninfo strings want it. */
-static void
-append_option(StringInfo to, const char *name, const char *value)
-{
-	appendStringInfo(to, "%s%s='", to->len > 0 ? " " : "", name);
-	for (const char *c = value; *c; c++)
-	{
-		if (*c == '\'' || *c == '\\')
-			appendStringInfoChar(to, '\\');
-		appendStringInfoChar(to, *c);
-	}
-	appendStringInfoChar(to, '\'');
-}
-
-static PQconninfoOption *
-parse(const char *conninfo, char **problem)
-{
-	char	   *message = NULL;
-	PQconninfoOption *options = PQconninfoParse(conninfo, &message);
-
-	if (options == NULL && problem)
-		*problem = message ? pchomp(message) : pstrdup("out of memory");
-	if (message)
-		PQfreemem(message);
-	return options;
-}
-
-char *
-peer_conninfo_problem(const char *conninfo)
-{
-	char	   *problem = NULL;
-	PQconninfoOption *options = parse(conninfo, &problem);
-
-	if (options)
-		PQconninfoFree(options);
-	return problem;
-}
-
-static const char *
-option_value(const PQconninfoOption *options, const char *name)
-{
-	for (const PQconninfoOption *option = options; option->keyword; option++)
-	{
-		if (strcmp(option->keyword, name) == 0)
-			return option->val;
-	}
-	return NULL;
-}
-
-char *
-peer_conninfo(const char *conninfo, int32 self)
-{
-	PQconninfoOption *options = parse(conninfo, NULL);
-	StringInfoData result;
-
-	if (options == NULL)
-		return pstrdup(conninfo);
-	initStringInfo(&result);
-	for (PQconninfoOption *option = options; option->keyword; option++)
-	{
-		if (option->val)
-			append_option(&result, option->keyword, option->val);
-	}
-	for (size_t i = 0; i < lengthof(defaults); i++)
-	{
-		if (option_value(options, defaults[i][0]) == NULL)
-			append_option(&result, defaults[i][0], defaults[i][1]);
-	}
-	if (option_value(options, "application_name") == NULL &&
-		option_value(options, "fallback_application_name") == NULL)
-		append_option(&result, "fallback_application_name", psprintf("pgtopic broker %d", self));
-	PQconninfoFree(options);
-	return result.data;
-}
-
-char *
-peer_conninfo_shown(const char *conninfo)
-{
-	PQconninfoOption *options = parse(conninfo, NULL);
-	StringInfoData result;
-
-	initStringInfo(&result);
-	if (options == NULL)
-		return result.data;
-	for (PQconninfoOption *option = options; option->keyword; option++)
-	{
-		/* dispchar says which are not to be shown: "*" for secrets */
-		if (option->val && option->dispchar[0] != '*')
-			append_option(&result, option->keyword, option->val);
-	}
-	PQconninfoFree(options);
-	return result.data;
 }
 
 /* Waits for the socket, interruptibly; false if the deadline has passed. */
@@ -140,7 +37,7 @@ wait_for_socket(PGconn *conn, int events, int64 deadline)
 	if (left <= 0)
 		return false;
 	got = WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH | events,
-							PQsocket(conn), (long) left, peer_wait_event());
+							PQsocket(conn), (long) left, call_wait_event());
 	if (got & WL_LATCH_SET)
 	{
 		ResetLatch(MyLatch);
@@ -150,30 +47,12 @@ wait_for_socket(PGconn *conn, int events, int64 deadline)
 }
 
 static void
-error_cannot_connect(PGconn *conn, const char *whom, const char *why)
+error_cannot_connect(const char *whom, const char *why)
 {
-	char	   *detail = why ? pstrdup(why) : pchomp(PQerrorMessage(conn));
-
 	ereport(ERROR,
 			(errcode(ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION),
 			 errmsg("could not connect to %s", whom),
-			 errdetail_internal("%s", detail)));
-}
-
-static void
-connect_within(PGconn *conn, const char *whom, int64 deadline)
-{
-	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-
-	while (status != PGRES_POLLING_OK)
-	{
-		if (status == PGRES_POLLING_FAILED || PQstatus(conn) == CONNECTION_BAD)
-			error_cannot_connect(conn, whom, NULL);
-		if (!wait_for_socket(conn, status == PGRES_POLLING_READING ? WL_SOCKET_READABLE :
-							 WL_SOCKET_WRITEABLE, deadline))
-			error_cannot_connect(conn, whom, "It does not answer in time.");
-		status = PQconnectPoll(conn);
-	}
+			 errdetail_internal("%s", why)));
 }
 
 PGconn *
@@ -195,7 +74,10 @@ call_open(const char *conninfo, int32 self, const char *whom, int timeout_ms)
 	}
 	PG_TRY();
 	{
-		connect_within(conn, whom, cluster_clock_ms() + timeout_ms);
+		char	   *problem = peer_establish(conn, cluster_clock_ms() + timeout_ms, call_wait_event());
+
+		if (problem)
+			error_cannot_connect(whom, problem);
 	}
 	PG_CATCH();
 	{

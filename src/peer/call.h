@@ -17,19 +17,6 @@
 #include "libpq-fe.h"
 
 /*
- * The conninfo with what every connection between brokers has: an
- * application_name that says whose it is, and time limits, unless it has its own.
- * In the caller's memory.
- */
-extern char *peer_conninfo(const char *conninfo, int32 self);
-
-/* The conninfo without its password and other secrets, to be shown; "" if it cannot be parsed. */
-extern char *peer_conninfo_shown(const char *conninfo);
-
-/* NULL if the conninfo can be used, else what is wrong with it. */
-extern char *peer_conninfo_problem(const char *conninfo);
-
-/*
  * Connects, interruptibly, within timeout_ms; an error (08001) that says whom
  * (broker 3, or what else names it) if that is not possible.  The connection
  * has to be closed, also after an error: use PG_FINALLY.

@@ -9,7 +9,6 @@
 
 #include <poll.h>
 
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
@@ -19,14 +18,12 @@
 #include "base/compat.h"
 #include "catalog/cluster.h"
 #include "catalog/rows.h"
+#include "peer/connect.h"
 #include "peer/connection.h"
 #include "peer/conversation.h"
+#include "shmem/cluster_state.h"
 
-#define CONNECT_TIMEOUT_S	5
 #define FAILURE_MS			1000
-
-/* More than the parameters that libpq knows. */
-#define PARAMETERS_MAX		64
 
 /*
  * Few, and in no order: at most the brokers of a cluster, but for those that have
@@ -124,111 +121,6 @@ receive_notice(void *arg, const PGresult *result)
 				(errmsg("broker %d: %s", ((Peer *) arg)->broker, message)));
 }
 
-typedef struct Parameters
-{
-	const char *keywords[PARAMETERS_MAX + 1];
-	const char *values[PARAMETERS_MAX + 1];
-	int			count;
-} Parameters;
-
-static const char *
-parameter(const Parameters *parameters, const char *keyword)
-{
-	for (int i = 0; i < parameters->count; i++)
-	{
-		if (strcmp(parameters->keywords[i], keyword) == 0)
-			return parameters->values[i];
-	}
-	return NULL;
-}
-
-static void
-add_parameter(Parameters *parameters, const char *keyword, const char *value)
-{
-	if (parameter(parameters, keyword) != NULL || parameters->count == PARAMETERS_MAX)
-		return;
-	parameters->keywords[parameters->count] = keyword;
-	parameters->values[parameters->count] = value;
-	parameters->count++;
-}
-
-/*
- * What to connect with: what the connection string says, and where it says
- * nothing, what makes a dead peer be noticed.  false if it is malformed; libpq's
- * message would quote from it.
- */
-static bool
-make_parameters(const char *conninfo, Parameters *parameters)
-{
-	PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
-
-	memset(parameters, 0, sizeof(Parameters));
-	if (options == NULL)
-		return false;
-	/* first, since it is not theirs to choose */
-	add_parameter(parameters, "client_encoding", GetDatabaseEncodingName());
-	for (PQconninfoOption *option = options; option->keyword; option++)
-	{
-		if (option->val && option->val[0])
-			add_parameter(parameters, pstrdup(option->keyword), pstrdup(option->val));
-	}
-	add_parameter(parameters, "application_name",
-				  psprintf("pgtopic broker %d", cluster_self()));
-	add_parameter(parameters, "keepalives_idle", "10");
-	add_parameter(parameters, "keepalives_interval", "5");
-	add_parameter(parameters, "keepalives_count", "3");
-	add_parameter(parameters, "tcp_user_timeout", "20000");
-	/* of several hosts, the one that can write */
-	add_parameter(parameters, "target_session_attrs", "primary");
-	PQconninfoFree(options);
-	return true;
-}
-
-static TimestampTz
-connect_deadline(const Parameters *parameters)
-{
-	const char *value = parameter(parameters, "connect_timeout");
-	int			seconds = value ? atoi(value) : 0;
-
-	if (seconds <= 0)
-		seconds = CONNECT_TIMEOUT_S;
-	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), seconds * INT64CONST(1000));
-}
-
-/* Has libpq connect; NULL if it has, else why not. */
-static char *
-establish(Peer *peer, TimestampTz deadline)
-{
-	PostgresPollingStatusType polling = PGRES_POLLING_WRITING;
-
-	if (PQstatus(peer->conn) == CONNECTION_BAD)
-		return libpq_message(peer->conn);
-	for (;;)
-	{
-		int			events = WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH;
-		long		milliseconds;
-		int			happened;
-
-		if (polling == PGRES_POLLING_OK)
-			return NULL;
-		if (polling == PGRES_POLLING_FAILED)
-			return libpq_message(peer->conn);
-		milliseconds = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
-		if (milliseconds <= 0)
-			return pstrdup("The time for connecting is over.");
-		events |= polling == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE;
-		happened = WaitLatchOrSocket(MyLatch, events, PQsocket(peer->conn), milliseconds,
-									 peer_wait_event());
-		if (happened & WL_LATCH_SET)
-		{
-			ResetLatch(MyLatch);
-			CHECK_FOR_INTERRUPTS();
-		}
-		if (happened & (WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE))
-			polling = PQconnectPoll(peer->conn);
-	}
-}
-
 /* What the peer says that it is. */
 typedef struct Identity
 {
@@ -300,11 +192,11 @@ check_identity(Peer *peer, TimestampTz deadline)
 static bool
 connect_peer(Peer *peer, const char *conninfo, PeerFailure *failure)
 {
-	Parameters	parameters;
+	int			timeout_s = peer_connect_timeout(conninfo);
 	TimestampTz deadline;
 	char	   *problem;
 
-	if (!make_parameters(conninfo, &parameters))
+	if (!peer_conninfo_is_valid(conninfo))
 	{
 		note_failure(peer, failure, "Its connection string is malformed.");
 		return false;
@@ -314,8 +206,8 @@ connect_peer(Peer *peer, const char *conninfo, PeerFailure *failure)
 		note_failure(peer, failure, "There are too many open files.");
 		return false;
 	}
-	deadline = connect_deadline(&parameters);
-	peer->conn = PQconnectStartParams(parameters.keywords, parameters.values, false);
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_s * INT64CONST(1000));
+	peer->conn = PQconnectStart(peer_conninfo(conninfo, cluster_self()));
 	if (peer->conn == NULL)
 	{
 		ReleaseExternalFD();
@@ -325,7 +217,8 @@ connect_peer(Peer *peer, const char *conninfo, PeerFailure *failure)
 	}
 	/* an error or an interrupt from here on leaves it for the next use to close */
 	PQsetNoticeReceiver(peer->conn, receive_notice, peer);
-	problem = establish(peer, deadline);
+	problem = peer_establish(peer->conn, cluster_clock_ms() + timeout_s * INT64CONST(1000),
+							 peer_wait_event());
 	if (problem == NULL)
 		problem = check_identity(peer, deadline);
 	if (problem != NULL)

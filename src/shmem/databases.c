@@ -67,7 +67,7 @@ static bool cluster_at_commit = false;
 const char *
 worker_kind_name(WorkerKind kind)
 {
-	static const char *const names[] = {"maintenance", "quorum", "replication", "acks"};
+	static const char *const names[] = {"maintenance", "quorum", "replication", "acks", "flush"};
 
 	return names[kind];
 }

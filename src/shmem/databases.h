@@ -25,7 +25,8 @@ typedef enum WorkerKind
 	WORKER_QUORUM,				/* agrees with the other brokers on the metadata */
 	WORKER_REPLICATION,			/* brings tables and replication in line with it */
 	WORKER_ACKS,				/* moves watermarks when followers have confirmed */
-	WORKER_KINDS = WORKER_ACKS + 1
+	WORKER_FLUSH,				/* makes durable what replication has brought */
+	WORKER_KINDS = WORKER_FLUSH + 1
 } WorkerKind;
 
 /* "maintenance", "quorum" … */

@@ -29,7 +29,7 @@
 #include "cluster/applied.h"
 #include "cluster/change.h"
 #include "cluster/membership.h"
-#include "peer/call.h"
+#include "peer/connect.h"
 #include "shmem/cluster_state.h"
 #include "shmem/followers.h"
 #include "sql/args.h"

@@ -24,6 +24,7 @@
 #include "base/settings.h"
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
+#include "shmem/applying.h"
 #include "shmem/databases.h"
 #include "shmem/followers.h"
 #include "storage/batches.h"
@@ -162,6 +163,9 @@ install_slot(LogPartition *partition)
 		content.segment_messages = partition->topic->segment_messages;
 		content.checkpointed = row.high_watermark;
 		content.next_offset = stored_next_offset(partition, &row);
+		/* what has been replicated to here, readers may see from now on */
+		if (cluster_self() != 0)
+			applying_flush();
 		content.segments_end = segments_end(partition);
 		content.settled = Max(row.high_watermark, row.log_start);
 		content.lsn = replicas.isr_mask != 0 ? followers_wal_end() : InvalidXLogRecPtr;

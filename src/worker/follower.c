@@ -25,6 +25,7 @@
 #include "cluster/replica.h"
 #include "cluster/subscribe.h"
 #include "peer/call.h"
+#include "shmem/applying.h"
 #include "shmem/cluster_state.h"
 #include "worker/replication.h"
 #include "worker/workers.h"
@@ -330,6 +331,8 @@ cut_and_publish(Leader *leader, Replica *replica)
 		more = replica_make_segment(replica, log_end);
 		worker_owner_end(&saved, context);
 	}
+	/* we claim to have what is below from_offset, and a crash must not take it away */
+	applying_flush();
 	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_publish($1, $2, $3, $4, $5)", 5));
 	set_state(replica, REPLICA_PUBLISHED);
 }

@@ -305,7 +305,8 @@ look_after(const Look *look, const Led *led, int32 follower)
 		!TimestampDifferenceExceeds(caught_up, now, pgtopic_replica_lag_time_max);
 	if (keeps_up)
 	{
-		memory->since_ms = cluster_clock_ms();
+		/* as of when it had everything: the time that it may lag does not begin twice */
+		memory->since_ms = cluster_clock_ms() - TimestampDifferenceMilliseconds(caught_up, now);
 		if (!is_in_sync)
 			change_isr(look, led, follower, true);
 		return !is_in_sync;
@@ -362,7 +363,7 @@ hand_over(const Look *look, const Led *led)
 	XLogRecPtr	confirmed = InvalidXLogRecPtr;
 	TimestampTz caught_up;
 	bool		done = false;
-	const char *args[5];
+	const char *args[6];
 
 	if (strcmp(state_of(look, led, successor), FOLLOWER_IS_READY) == 0 && is_drained(led))
 	{
@@ -378,8 +379,9 @@ hand_over(const Look *look, const Led *led)
 	args[1] = psprintf("%d", led->partition);
 	args[2] = psprintf("%d", look->self);
 	args[3] = psprintf("%d", led->row.leader_epoch);
-	args[4] = done ? "1" : "0";
-	(void) cluster_change(CHANGE_HAND_OVER, args, 5, WORKER_WAIT_MS);
+	args[4] = psprintf("%d", successor);
+	args[5] = done ? "1" : "0";
+	(void) cluster_change(CHANGE_HAND_OVER, args, 6, WORKER_WAIT_MS);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
 	if (done)

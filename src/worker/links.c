@@ -16,6 +16,7 @@
 #include "base/image.h"
 #include "base/quorum.h"
 #include "peer/call.h"
+#include "peer/connect.h"
 #include "shmem/cluster_state.h"
 #include "worker/links.h"
 

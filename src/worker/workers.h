@@ -3,7 +3,7 @@
  * workers.h
  *	  The background processes: one launcher for the server; one maintenance
  *	  worker for each database that has the extension; and, where the database is
- *	  a broker of a cluster, three more.
+ *	  a broker of a cluster, four more.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,6 +23,7 @@ extern PGDLLEXPORT void pgtopic_maintenance_main(Datum arg);
 extern PGDLLEXPORT void pgtopic_quorum_main(Datum arg);
 extern PGDLLEXPORT void pgtopic_replication_main(Datum arg);
 extern PGDLLEXPORT void pgtopic_acks_main(Datum arg);
+extern PGDLLEXPORT void pgtopic_flush_main(Datum arg);
 
 /* --- what all workers of a database do --- */
 

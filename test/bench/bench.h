@@ -29,6 +29,7 @@ typedef struct Timing
 } Timing;
 
 extern PGconn *db_connect(const char *name);
+extern PGconn *db_connect_to(const char *conninfo, const char *name);
 extern PGresult *db_query(PGconn *conn, const char *sql);
 extern void db_command(PGconn *conn, const char *fmt,...)
 			__attribute__((format(printf, 2, 3)));
@@ -53,5 +54,7 @@ extern void bench_read(const Settings *settings);
 extern void bench_latency(const Settings *settings);
 extern void bench_cost(const Settings *settings);
 extern void bench_wal(const Settings *settings);
+extern void bench_cluster_batch(const Settings *settings);
+extern void bench_cluster_single(const Settings *settings);
 
 #endif							/* BENCH_H */

@@ -26,12 +26,19 @@ ignore_notice(void *arg, const char *message)
 	(void) message;
 }
 
+/* As the environment says. */
 PGconn *
 db_connect(const char *name)
 {
-	const char *keywords[] = {"application_name", NULL};
-	const char *values[] = {name, NULL};
-	PGconn	   *conn = PQconnectdbParams(keywords, values, 0);
+	return db_connect_to("", name);
+}
+
+PGconn *
+db_connect_to(const char *conninfo, const char *name)
+{
+	const char *keywords[] = {"dbname", "application_name", NULL};
+	const char *values[] = {conninfo, name, NULL};
+	PGconn	   *conn = PQconnectdbParams(keywords, values, 1);
 
 	if (PQstatus(conn) != CONNECTION_OK)
 		fail(conn, "connect");

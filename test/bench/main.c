@@ -20,7 +20,9 @@ main(int argc, char **argv)
 		{"read", bench_read},
 		{"latency", bench_latency},
 		{"cost", bench_cost},
-		{"wal", bench_wal}
+		{"wal", bench_wal},
+		{"cluster-batch", bench_cluster_batch},
+		{"cluster-single", bench_cluster_single}
 	};
 	const char *rounds = getenv("BENCH_ROUNDS");
 	const char *quick = getenv("BENCH_QUICK");
@@ -34,6 +36,6 @@ main(int argc, char **argv)
 			benchmarks[i].run(&settings);
 			return 0;
 		}
-	fprintf(stderr, "usage: bench batch|read|latency|cost|wal\n");
+	fprintf(stderr, "usage: bench batch|read|latency|cost|wal|cluster-batch|cluster-single\n");
 	return 2;
 }

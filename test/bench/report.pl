@@ -28,6 +28,7 @@ batch() if $value{batch};
 read_speed() if $value{read};
 latency() if $value{'latency-p50'};
 cost();
+cluster() if grep { /^cluster-/ } keys %value;
 info('WAL bytes a message of 100 bytes', 'wal', '%.0f') if $value{wal};
 print "\n", $missed ? "$missed missed\n" : "all aims met\n";
 
@@ -108,6 +109,55 @@ sub cost
 	return;
 }
 
+sub cluster
+{
+	for my $clients (1, 4)
+	{
+		my $measure = "cluster-batch-$clients";
+		next unless $value{$measure};
+		heading("batches of 1000 x 100 bytes, each a transaction, $clients client(s): messages a second, until followers have all");
+		numbers($measure, '%.0f');
+		print "  seconds that the followers were behind at the end, and MB of WAL\n";
+		numbers("$measure-lag-s", '%.2f');
+		numbers("$measure-lag-mb", '%.1f');
+		note("$_ / RF 1", ratio($measure, $_, 'RF 1')) for replicated($measure);
+	}
+	for ('RF 2, acks = leader', 'RF 2, acks = all')
+	{
+		next unless $value{'cluster-batch-4'};
+		aim("$_, 4 clients", median(values %{ $value{'cluster-batch-4'}{$_} }) / 1000, '>=', 300, '%.0f k/s');
+	}
+	for my $clients (1, 8)
+	{
+		my $measure = "cluster-single-$clients";
+		next unless $value{$measure};
+		heading("one message in a transaction, $clients client(s): transactions a second");
+		numbers($measure, '%.0f');
+		for my $p (qw(p50 p99))
+		{
+			print "  $p, microseconds\n";
+			numbers("$measure-$p", '%.0f');
+		}
+		note("$_ / RF 1", ratio($measure, $_, 'RF 1')) for replicated($measure);
+		for my $rf (2, 3)
+		{
+			for my $p (qw(p50 p99))
+			{
+				my $added = difference("$measure-$p", "RF $rf, acks = all", "RF $rf, acks = leader") / 1000;
+				my $text = "acks = all adds at $p, RF $rf, milliseconds";
+				$p eq 'p50' && $clients == 1 ? aim($text, $added, '<', 3) : note($text, $added);
+			}
+		}
+	}
+	return;
+}
+
+sub replicated
+{
+	my ($measure) = @_;
+	return grep { $_ ne 'RF 1' } sort keys %{ $value{$measure} };
+}
+
 sub info
 {
 	my ($text, $measure, $format) = @_;
@@ -150,11 +200,19 @@ sub ratio
 	return @ratios ? median(@ratios) : undef;
 }
 
+# The median of the rounds' differences.
+sub difference
+{
+	my ($measure, $of, $from) = @_;
+	my ($a, $b) = @{ $value{$measure} }{ $of, $from };
+	return median(map { $a->{$_} - $b->{$_} } keys %$a);
+}
+
 sub aim
 {
 	my ($text, $value, $relation, $goal, $format) = @_;
 	my $met = defined $value
-	  && ($relation eq '>=' ? $value >= $goal : $relation eq '>' ? $value > $goal : $value <= $goal);
+	  && ($relation eq '>=' ? $value >= $goal : $relation eq '>' ? $value > $goal : $relation eq '<' ? $value < $goal : $value <= $goal);
 	$missed++ unless $met;
 	printf("  %-4s %-56s %10s   (aim %s %s)\n", $met ? 'PASS' : 'MISS', $text,
 		defined $value ? sprintf($format // '%.2f', $value) : 'none', $relation, $goal);

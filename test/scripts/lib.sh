@@ -111,8 +111,9 @@ build_and_install()
 		if [ -w "$("$PG_CONFIG" --pkglibdir)" ] && [ -w "$("$PG_CONFIG" --sharedir)/extension" ]; then
 			run_make WERROR=1 install
 		else
-			as_root env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL "${MAKE:-make}" --no-print-directory -s \
-				-C "$PGT_BUILD" PG_CONFIG="$PG_CONFIG" WERROR=1 install
+			# in a shell of its own, so that what it dies of is shown below
+			(as_root env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL "${MAKE:-make}" --no-print-directory -s \
+				-C "$PGT_BUILD" PG_CONFIG="$PG_CONFIG" WERROR=1 install)
 		fi; } >"$log" 2>&1 9<&-
 	then
 		exec 9<&-
@@ -152,7 +153,7 @@ in_temp()
 }
 
 # start_server FOLDER: a new private server in FOLDER below PGT_TMP.  Exports PGHOST, PGPORT, PGUSER, PGDATABASE
-# and PGT_DATADIR.  It listens on a socket in the folder alone, so that its port cannot meet another server's.
+# and PGT_DATADIR, and puts a line "PGT_DATADIR PGHOST PGPORT" in front of PGT_SERVERS.  It listens on a socket in the folder alone, so that its port cannot meet another server's.
 # Lines of PGT_CONF (\n separates too) go to the end of postgresql.conf and so override what is set here.
 start_server()
 {
@@ -163,6 +164,8 @@ start_server()
 	PGUSER=postgres
 	PGDATABASE=postgres
 	export PGHOST PGPORT PGUSER PGDATABASE PGT_DATADIR
+	PGT_SERVERS="$PGT_DATADIR $PGHOST $PGPORT"$'\n'${PGT_SERVERS:-}
+	export PGT_SERVERS
 	in_temp mkdir -p "$dir" || return 1
 	if ! (cd / && in_temp initdb -D "$PGT_DATADIR" -U postgres -A trust -E UTF8 --no-locale --no-sync) \
 		>"$PGT_TMP/$1.initdb.log" 2>&1; then
@@ -201,11 +204,14 @@ stop_server()
 	fi
 }
 
-# For a trap on EXIT: stops the server, removes PGT_TMP unless KEEP=1.
+# For a trap on EXIT: stops the servers, removes PGT_TMP unless KEEP=1.
 clean_up()
 {
 	cd / || :
 	stop_server "${1:-fast}" 2>/dev/null
+	while read -r PGT_DATADIR _; do
+		stop_server "${1:-fast}" 2>/dev/null </dev/null
+	done <<<"${PGT_SERVERS:-}"
 	if [ -n "${PGT_TMP:-}" ]; then
 		if [ "${KEEP:-}" = 1 ]; then
 			say "kept: $PGT_TMP" >&2

@@ -1,5 +1,5 @@
 #!/bin/bash
-# with-server.sh [--build] [--copy] [-o 'SETTING = VALUE']... COMMAND [ARGUMENT...]
+# with-server.sh [--build] [--copy] [--servers N] [-o 'SETTING = VALUE']... COMMAND [ARGUMENT...]
 #
 # Runs COMMAND with a private server, in a temporary folder, that has pgtopic
 # preloaded, then stops the server.  Ends with COMMAND's exit status.
@@ -11,6 +11,8 @@
 #   PG_CONFIG PGT_VERSION             pg_config, and the major version
 # --build  installs what is missing, builds and installs the extension first
 # --copy   runs it in a copy of the tree in PGT_TMP, which it may write to
+# --servers  starts so many alike; PGT_SERVERS has a line "datadir host port" for each, and
+#          the variables above are about the first
 # -o       adds a setting, like lines in the variable PGT_CONF; an example of both:
 #            PGT_CONF='fsync = on\nmax_connections = 50' with-server.sh -o work_mem=1GB psql
 # KEEP=1   leaves the temporary folder
@@ -20,17 +22,19 @@ under_subreaper "$@"
 
 build=no
 copy=no
+servers=1
 PGT_CONF=${PGT_CONF:-}
 while :; do
 	case ${1:-} in
 		--build) build=yes; shift ;;
 		--copy) copy=yes; shift ;;
+		--servers) servers=$2; shift 2 ;;
 		-o) PGT_CONF+="\n$2"; shift 2 ;;
 		--) shift; break ;;
 		*) break ;;
 	esac
 done
-[ $# -gt 0 ] || die "usage: with-server.sh [--build] [--copy] [-o 'SETTING = VALUE']... COMMAND [ARGUMENT...]"
+[ $# -gt 0 ] || die "usage: with-server.sh [--build] [--copy] [--servers N] [-o 'SETTING = VALUE']... COMMAND [ARGUMENT...]"
 
 if [ $build = yes ]; then
 	"$SCRIPTS/install-deps.sh" || exit 1
@@ -44,7 +48,9 @@ make_temp server
 if [ $build = yes ]; then
 	build_and_install "$PGT_TMP" || exit 1
 fi
-start_server s || exit 1
+for ((i = servers; i > 0; i--)); do
+	start_server s$i || exit 1
+done
 if [ $copy = yes ]; then
 	in_temp mkdir "$PGT_TMP/tree"
 	copy_tree "$PGT_TMP/tree"

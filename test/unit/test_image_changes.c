@@ -118,7 +118,8 @@ set_isr(Image *image, int32 leader, int32 epoch, int32 broker, bool in_sync)
 static bool
 hand_over(Image *image, int32 leader, int32 epoch, bool done)
 {
-	bool		result = image_hand_over(image, 1, 0, leader, epoch, done, &changed, &problem);
+	int32		successor = image_partition(image, 1, 0)->successor;
+	bool		result = image_hand_over(image, 1, 0, leader, epoch, successor, done, &changed, &problem);
 
 	image_advance(image);
 	return result;
@@ -156,6 +157,9 @@ test_leaders(void)
 	CHECK(refused(image_elect_leader(image, 1, 0, 4, &problem), IMAGE_INVALID,
 				  "broker 4 has no replica of partition 0 of topic \"t\""));
 	CHECK(hand_over(image, 1, 1, true) && !changed && hand_over(image, 2, 0, true) && !changed);
+	/* a report about a handover to somebody else */
+	CHECK(image_hand_over(image, 1, 0, 1, 0, image_partition(image, 1, 0)->successor + 1, true,
+						  &changed, &problem) && !changed);
 	CHECK(hand_over(image, 1, 0, false) && changed);
 	CHECK_STR(show(image, 1, 0), "1.0>0 123 123 ");
 	CHECK(image_elect_leader(image, 1, 0, 2, &problem));
@@ -377,7 +381,7 @@ random_change(Image *image)
 		case 11:
 		case 12:
 			return image_hand_over(image, topic, number, p ? p->leader : 1, p ? p->leader_epoch : 0,
-								   random_below(4) > 0, &changed, &problem);
+								   p ? p->successor : 1, random_below(4) > 0, &changed, &problem);
 		default:
 			return image_change_isr(image, topic, number, p ? p->leader : 1, p ? p->leader_epoch : 0,
 									broker, random_below(4) > 0, &changed, &problem);
@@ -412,7 +416,7 @@ moves_end(Image *image)
 			ImagePartition *p = &image->partitions[i];
 
 			under_way |= p->target_count > 0 || p->successor != 0;
-			image_hand_over(image, p->topic, p->number, p->leader, p->leader_epoch, true,
+			image_hand_over(image, p->topic, p->number, p->leader, p->leader_epoch, p->successor, true,
 							&changed, &problem);
 			for (int r = 0; r < p->replicas_count; r++)
 				image_change_isr(image, p->topic, p->number, p->leader, p->leader_epoch,
