@@ -287,6 +287,7 @@ sub wait_until
 	my $answer = $self->poll(sub { $self->ask($number, $sql) }, $expected // 't');
 	my $good = $answer eq ($expected // 't');
 	ok($good, $name) if defined $name;
+	$self->diagnose if !$good;
 	die "broker $number still says \"$answer\" " . ($self->{brokers}[$number]{asked_error} // '') . " to: $sql\n" if !$good;
 	return 1;
 }
@@ -640,6 +641,25 @@ sub heal
 {
 	my ($self, $i, $j) = @_;
 	$_->pass for defined $i ? ($self->proxy($i, $j), $self->proxy($j, $i)) : values %{ $self->{proxy} };
+	return;
+}
+
+# What all brokers that run say of themselves, as notes, when a test has come to a stop.
+sub diagnose
+{
+	my ($self) = @_;
+	for my $number ($self->running)
+	{
+		note "--- broker $number";
+		note $self->ask($number, $_) // "no answer to $_" for
+		  "SELECT pid, backend_type, application_name, state, wait_event_type, wait_event, now() - query_start, left(query, 150) FROM pg_stat_activity WHERE backend_type = 'client backend' OR backend_type ~ 'pgtopic|logical'",
+		  'SELECT * FROM partition_status', 'SELECT * FROM replication_status', 'SELECT * FROM pgtopic.follower', 'SELECT * FROM pgtopic.replica',
+		  'SELECT slot_name, active, wal_status, confirmed_flush_lsn, pg_current_wal_lsn() FROM pg_replication_slots',
+		  'SELECT * FROM worker_status', 'SELECT * FROM broker_status', 'SELECT * FROM pgtopic.follower_reports()',
+		  'SELECT subname, relid::regclass, received_lsn, latest_end_lsn FROM pg_stat_subscription',
+		  'SELECT srsubid, srrelid::regclass, srsubstate FROM pg_subscription_rel',
+		  'SELECT pid, locktype, relation::regclass, mode FROM pg_locks WHERE NOT granted';
+	}
 	return;
 }
 

@@ -236,11 +236,13 @@ sub await_progress
 	{
 		for (@behind)
 		{
-			die "$_ has died: " . PostgreSQL::Test::Utils::slurp_file("$self->{clients}{$_}{file}.died")
-			  if -e "$self->{clients}{$_}{file}.died";
+			next if !-e "$self->{clients}{$_}{file}.died";
+			$self->{cluster}->diagnose;
+			die "$_ has died: " . PostgreSQL::Test::Utils::slurp_file("$self->{clients}{$_}{file}.died");
 		}
 		if (time() > $end)
 		{
+			$self->{cluster}->diagnose;
 			die "no progress: @behind; last errors:\n" . join('', map { $self->errors($_, 3) } @behind);
 		}
 		usleep(20_000);
