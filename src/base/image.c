@@ -126,6 +126,17 @@ partition_in_sync(const ImagePartition *partition, int32 broker)
 	return list_has(partition->isr, partition->isr_count, broker);
 }
 
+int32
+partition_placement(const ImagePartition *partition, int32 broker)
+{
+	for (int i = 0; i < partition->replicas_count; i++)
+	{
+		if (partition->replicas[i] == broker)
+			return partition->placed[i];
+	}
+	return 0;
+}
+
 int
 topic_min_insync(const ImageTopic *topic)
 {
@@ -228,6 +239,17 @@ partition_fault(const Image *image, const ImagePartition *partition)
 		if (list_has(partition->replicas, i, partition->replicas[i]) ||
 			image_broker(image, partition->replicas[i]) == NULL)
 			return "replicas";
+	}
+	/* what one change adds does not overflow */
+	if (partition->placements > PG_INT32_MAX - IMAGE_BROKERS_MAX)
+		return "count of placements";
+	for (int i = 0; i < partition->replicas_count; i++)
+	{
+		int32		placed = partition->placed[i];
+
+		if (placed < 1 || placed > partition->placements ||
+			(placed > 1 && list_has(partition->placed, i, placed)))
+			return "placement";
 	}
 	if (!is_subset(partition->isr, partition->isr_count,
 				   partition->replicas, partition->replicas_count))

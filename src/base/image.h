@@ -15,6 +15,15 @@
  *	 3. successor is 0 or in isr and not the leader
  *	 4. target is empty or a set of different brokers, all in replicas
  *	 5. leader_epoch grows whenever leader changes
+ *	 6. placed[] has, for each of replicas, a number between 1 and placements, which
+ *		is 1 for those that are there since the partition was made, and else different
+ *
+ * A new leader is the whole isr at first: the others cut their copies to what it
+ * has and copy on from it, and are in sync again when it reports that they are.
+ *
+ * A broker that is taken out of replicas loses its copy.  So that it is not taken
+ * for the replica that it was when it is put back, it gets another number in
+ * placed[] then; as long as it stays, whatever happens to the others, it keeps it.
  *
  *-------------------------------------------------------------------------
  */
@@ -57,6 +66,8 @@ typedef struct ImagePartition
 	int32		successor;		/* the leader is handing over to it; 0: no */
 	int			replicas_count;
 	int32		replicas[IMAGE_BROKERS_MAX];	/* the first is preferred as leader */
+	int32		placements;		/* how often brokers were added; only grows */
+	int32		placed[IMAGE_BROKERS_MAX];	/* placements when each of replicas was */
 	int			isr_count;
 	int32		isr[IMAGE_BROKERS_MAX];
 	int			target_count;	/* > 0: replicas are to become these */
@@ -101,7 +112,7 @@ extern Image *image_new(const char *cluster_id);
 /*
  * To and from text: lines of fields, with escapes for what is not plain.  Text
  * comes from other brokers: image_parse() returns NULL for whatever is not a valid
- * image (of this or an older format), and never trusts a number in it for sizes.
+ * image in this version's format, and never trusts a number in it for sizes.
  */
 extern char *image_format(const Image *image);
 extern Image *image_parse(const char *text);
@@ -116,6 +127,9 @@ extern ImagePartition *image_partition(const Image *image, int32 topic, int32 nu
 
 extern bool partition_has_replica(const ImagePartition *partition, int32 broker);
 extern bool partition_in_sync(const ImagePartition *partition, int32 broker);
+
+/* The broker's number in placed[]; 0: it has no replica. */
+extern int32 partition_placement(const ImagePartition *partition, int32 broker);
 
 /* How many in-sync replicas acks = all asks for. */
 extern int	topic_min_insync(const ImageTopic *topic);
@@ -141,9 +155,9 @@ extern bool image_set_conninfo(Image *image, int32 broker, const char *conninfo,
  *
  * With gone, the broker is not there any more and cannot hand over: it is taken
  * out of all partitions and of the image at once; where it led, the first in-sync
- * replica of the rest leads, with a new epoch.  Refused if it is the last in-sync
- * replica of anything, with the partition in the detail, or the last broker that is
- * not leaving.
+ * replica of the rest leads, with a new epoch and nobody else in sync.  Refused if
+ * it is the last in-sync replica of anything, with the partition in the detail, or
+ * the last broker that is not leaving.
  *
  * A move that is under way is changed: in its target, another broker takes the
  * place of the one that leaves or is gone, in both cases as above.
@@ -187,7 +201,8 @@ extern bool image_elect_leader(Image *image, int32 topic, int32 number, int32 br
  *
  * image_change_isr(): broker is in sync, or is not.  The leader stays.
  * image_hand_over(): it has stopped, and its successor has everything (done): the
- * successor leads, with the next epoch; or it could not stop, and goes on leading.
+ * successor leads, with the next epoch and nobody else in sync; or it could not
+ * stop, and goes on leading.
  * A leader sends one report at a time, and after "done" does not go on before it
  * has got an answer or seen a newer image.
  */
@@ -202,8 +217,9 @@ extern bool image_hand_over(Image *image, int32 topic, int32 number, int32 leade
  * Brings about what follows from the rest, and is called after each of the changes
  * above: a partition with a target gets the target's brokers as replicas as well;
  * when all of the target are in sync, a leader outside of it hands over to the
- * target's first; when the leader is in it, replicas become the target, isr what
- * of it is in there.  A leaving broker without replicas is taken out.
+ * target's first, with which the others have to get in sync then; when they are
+ * and the leader is in the target, replicas become the target, isr what of it is
+ * in there.  A leaving broker without replicas is taken out.
  *
  * A handover that is under way to a broker outside of the target comes to its end
  * first.  One that came to nothing (the leader could not stop, or the successor is

@@ -99,6 +99,17 @@ partition_order_isr(ImagePartition *partition)
 	partition->isr_count = count;
 }
 
+void
+partition_set_leader(ImagePartition *partition, int32 leader)
+{
+	partition->leader = leader;
+	partition->leader_epoch++;
+	/* who was to hand over does not lead any more */
+	partition->successor = 0;
+	partition->isr[0] = leader;
+	partition->isr_count = 1;
+}
+
 /*
  * The leader's report on the handover that was called off may be on its way.  So
  * that it is not taken to be about another successor, the next one is not chosen
@@ -214,6 +225,9 @@ make_partitions(Image *image, ImageTopic *topic, int32 total, uint32 start, uint
 		memcpy(partition->isr, partition->replicas, sizeof(partition->isr));
 		partition->replicas_count = partition->isr_count = factor;
 		partition->leader = partition->replicas[0];
+		partition->placements = 1;
+		for (int r = 0; r < factor; r++)
+			partition->placed[r] = 1;
 	}
 	topic->partitions = total;
 }
@@ -412,11 +426,7 @@ image_hand_over(Image *image, int32 topic, int32 number, int32 leader,
 		partition->successor != successor)
 		return true;
 	if (done)
-	{
-		partition->leader = partition->successor;
-		partition->leader_epoch++;
-		partition->successor = 0;
-	}
+		partition_set_leader(partition, successor);
 	else
 		partition_stop_handover(partition);
 	*changed = true;

@@ -45,8 +45,24 @@ set_target(ImagePartition *partition, const int32 *target, int count)
 	for (int i = 0; i < count; i++)
 	{
 		if (!partition_has_replica(partition, target[i]))
+		{
+			partition->placed[partition->replicas_count] = ++partition->placements;
 			partition->replicas[partition->replicas_count++] = target[i];
+		}
 	}
+}
+
+/* Replicas become what is a part of them, maybe in another order. */
+static void
+keep_replicas(ImagePartition *partition, const int32 *kept, int count)
+{
+	int32		placed[IMAGE_BROKERS_MAX];
+
+	for (int i = 0; i < count; i++)
+		placed[i] = partition_placement(partition, kept[i]);
+	memcpy(partition->replicas, kept, sizeof(int32) * count);
+	memcpy(partition->placed, placed, sizeof(int32) * count);
+	partition->replicas_count = count;
 }
 
 /* How many replicas each broker has, or is to have. */
@@ -132,20 +148,18 @@ delete_broker(Image *image, int i)
 static void
 take_out_of_partition(ImagePartition *partition, int32 broker, Load *load)
 {
+	int32		kept[IMAGE_BROKERS_MAX];
+
 	/* what was on its way to it goes elsewhere */
 	if (list_has(partition->target, partition->target_count, broker))
 		move_away(partition, broker, load);
-	partition->replicas_count = list_without(partition->replicas, partition->replicas_count, broker);
+	memcpy(kept, partition->replicas, sizeof(kept));
+	keep_replicas(partition, kept, list_without(kept, partition->replicas_count, broker));
 	partition->isr_count = list_without(partition->isr, partition->isr_count, broker);
 	if (partition->successor == broker)
 		partition_stop_handover(partition);
 	if (partition->leader == broker)
-	{
-		partition->leader = partition->isr[0];
-		partition->leader_epoch++;
-		/* who was to hand over is not there any more */
-		partition->successor = 0;
-	}
+		partition_set_leader(partition, partition->isr[0]);
 }
 
 static bool
@@ -243,8 +257,7 @@ target_in_sync(const ImagePartition *partition)
 static void
 finish_move(ImagePartition *partition)
 {
-	partition->replicas_count = partition->target_count;
-	memcpy(partition->replicas, partition->target, sizeof(partition->replicas));
+	keep_replicas(partition, partition->target, partition->target_count);
 	partition->target_count = 0;
 	partition_order_isr(partition);
 }

@@ -33,6 +33,9 @@ extern int	image_staying(const Image *image, int32 *ids);
 /* Puts isr into the order of replicas. */
 extern void partition_order_isr(ImagePartition *partition);
 
+/* It leads from now on, with the next epoch, and is the only one in sync. */
+extern void partition_set_leader(ImagePartition *partition, int32 leader);
+
 /* The handover under way, if any, is off. */
 extern void partition_stop_handover(ImagePartition *partition);
 

@@ -6,12 +6,16 @@
  * A line for each thing, and at the end one that says so, by which a text that was
  * cut off is told.  Fields are separated by tabs, with COPY's escapes:
  *
- *		pgtopic-image	1
+ *		pgtopic-image	2
  *		cluster	id	next broker	next topic
  *		broker	id	leaving	conninfo
  *		topic	id	name	owner	partitions	replication factor	...
- *		partition	topic	number	leader	epoch	successor	replicas	isr	target
+ *		partition	topic	number	leader	epoch	successor	placements	replicas	isr	target
  *		end
+ *
+ * Brokers of a list are separated by commas; each of replicas has its number in
+ * placed[] after a colon.  Texts of other versions are not read: version 1, which
+ * had no placements, was never released.
  *
  *-------------------------------------------------------------------------
  */
@@ -28,7 +32,7 @@
 #include "base/image_private.h"
 
 #define FORMAT_NAME		"pgtopic-image"
-#define FORMAT_VERSION	1
+#define FORMAT_VERSION	2
 #define FIELDS_MAX		13
 
 /* --- to text --- */
@@ -64,12 +68,17 @@ append_string(StringInfo text, const char *string)
 	}
 }
 
+/* With the numbers in placed after the brokers, unless it is NULL. */
 static void
-append_list(StringInfo text, const int32 *list, int count)
+append_list(StringInfo text, const int32 *list, const int32 *placed, int count)
 {
 	appendStringInfoChar(text, '\t');
 	for (int i = 0; i < count; i++)
+	{
 		appendStringInfo(text, i > 0 ? ",%d" : "%d", list[i]);
+		if (placed != NULL)
+			appendStringInfo(text, ":%d", placed[i]);
+	}
 }
 
 static void
@@ -91,12 +100,12 @@ append_topic(StringInfo text, const ImageTopic *topic)
 static void
 append_partition(StringInfo text, const ImagePartition *partition)
 {
-	appendStringInfo(text, "partition\t%d\t%d\t%d\t%d\t%d",
+	appendStringInfo(text, "partition\t%d\t%d\t%d\t%d\t%d\t%d",
 					 partition->topic, partition->number, partition->leader,
-					 partition->leader_epoch, partition->successor);
-	append_list(text, partition->replicas, partition->replicas_count);
-	append_list(text, partition->isr, partition->isr_count);
-	append_list(text, partition->target, partition->target_count);
+					 partition->leader_epoch, partition->successor, partition->placements);
+	append_list(text, partition->replicas, partition->placed, partition->replicas_count);
+	append_list(text, partition->isr, NULL, partition->isr_count);
+	append_list(text, partition->target, NULL, partition->target_count);
 	appendStringInfoChar(text, '\n');
 }
 
@@ -266,8 +275,9 @@ get_int32(Line *line, int field)
 	return (int32) get_int64(line, field, 0, PG_INT32_MAX);
 }
 
+/* As append_list(); returns how many brokers there are. */
 static int
-get_list(Line *line, int field, int32 *list)
+get_list(Line *line, int field, int32 *list, int32 *placed)
 {
 	const char *at = line->fields[field];
 	int			count = 0;
@@ -281,7 +291,15 @@ get_list(Line *line, int field, int32 *list)
 		at = read_number(at, 1, PG_INT32_MAX, &number);
 		if (at == NULL || count == IMAGE_BROKERS_MAX)
 			break;
-		list[count++] = (int32) number;
+		list[count] = (int32) number;
+		if (placed != NULL)
+		{
+			at = *at == ':' ? read_number(at + 1, 1, PG_INT32_MAX, &number) : NULL;
+			if (at == NULL)
+				break;
+			placed[count] = (int32) number;
+		}
+		count++;
 		if (*at == '\0')
 			return count;
 		if (*at++ != ',')
@@ -349,9 +367,10 @@ parse_partition(Image *image, Line *line)
 	partition.leader = get_int32(line, 3);
 	partition.leader_epoch = get_int32(line, 4);
 	partition.successor = get_int32(line, 5);
-	partition.replicas_count = get_list(line, 6, partition.replicas);
-	partition.isr_count = get_list(line, 7, partition.isr);
-	partition.target_count = get_list(line, 8, partition.target);
+	partition.placements = get_int32(line, 6);
+	partition.replicas_count = get_list(line, 7, partition.replicas, partition.placed);
+	partition.isr_count = get_list(line, 8, partition.isr, NULL);
+	partition.target_count = get_list(line, 9, partition.target, NULL);
 	if (!line->ok)
 		return;
 	image->partitions = grow(image->partitions, image->partitions_count, sizeof(partition));
@@ -367,7 +386,7 @@ image_parse(const char *text)
 
 	if (!next_line(&rest, &line) || !line_is(&line, FORMAT_NAME, 2))
 		return NULL;
-	get_int64(&line, 1, 1, FORMAT_VERSION);
+	get_int64(&line, 1, FORMAT_VERSION, FORMAT_VERSION);
 	if (!line.ok || !next_line(&rest, &line) || !line_is(&line, "cluster", 4))
 		return NULL;
 	image->cluster_id = get_string(&line, 1);
@@ -382,7 +401,7 @@ image_parse(const char *text)
 			parse_broker(image, &line);
 		else if (line_is(&line, "topic", 13))
 			parse_topic(image, &line);
-		else if (line_is(&line, "partition", 9))
+		else if (line_is(&line, "partition", 10))
 			parse_partition(image, &line);
 		else
 			break;

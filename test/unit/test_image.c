@@ -59,40 +59,106 @@ test_text(void)
 	CHECK(back->brokers[0].leaving && !back->brokers[1].leaving);
 	CHECK(back->next_broker == 5 && back->next_topic == 3);
 	for (int p = 0; p < 5; p++)
+	{
 		CHECK_STR(show(back, 2, p), show(image, 2, p));
+		CHECK_STR(show_placed(back, 2, p), show_placed(image, 2, p));
+	}
+	CHECK_STR(show_placed(back, 2, 0), "2: 1.1 2.1 3.1 4.2");
 
 	CHECK(survives(image_new("")));
 	CHECK(survives(image_new("\t\n\\")));
 	CHECK_STR(image_format(cluster_of(1)),
-			  "pgtopic-image\t1\ncluster\tc1\t2\t1\nbroker\t1\t0\thost=b1\nend\n");
+			  "pgtopic-image\t2\ncluster\tc1\t2\t1\nbroker\t1\t0\thost=b1\nend\n");
+}
+
+/* Whether a text with a partition that has these fields at its end is valid. */
+static bool
+partition_valid(const char *fields)
+{
+	static const char start[] =
+		"pgtopic-image\t2\ncluster\tc\t4\t2\n"
+		"broker\t1\t0\tx\nbroker\t2\t0\tx\nbroker\t3\t0\tx\n"
+		"topic\t1\tn\to\t1\t3\t\\N\t-1\t1\t1\ttext\t0\t\npartition\t1\t0\t1\t0\t0\t";
+
+	return image_parse(psprintf("%s%s\nend\n", start, fields)) != NULL;
+}
+
+static void
+test_partition_text(void)
+{
+	static const char *const texts[] = {
+		"",
+		"1:1,2:1\t1\t",
+		"2\t1,2\t1\t",
+		"2\t1:1,2\t1\t",
+		"2\t1,2:1\t1\t",
+		"2\t1:1 ,2:1\t1\t",
+		"2\t1:1:1,2:1\t1\t",
+		"2\t1:1,2:\t1\t",
+		"2\t1:1,:1\t1\t",
+		"2\t1:1,2:1,\t1\t",
+		"2\t1:1;2:1\t1\t",
+		"2\t1:1,2:0\t1\t",
+		"2\t1:1,2:-1\t1\t",
+		"2\t1:1,2:3\t1\t",
+		"2\t1:1,2:4294967297\t1\t",
+		"2\t1:2,2:2\t1\t",
+		"2\t1:1,1:2\t1\t",
+		"2\t\t1\t",
+		"2\t1:1,2:1\t1:1\t",
+		"2\t1:1,2:1\t1\t2:1",
+		"0\t1:1,2:1\t1\t",
+		"\t1:1,2:1\t1\t",
+		"-1\t1:1,2:1\t1\t",
+		"2x\t1:1,2:1\t1\t",
+		"2147483648\t1:1,2:1\t1\t",
+		"2147483616\t1:1,2:1\t1\t",
+		"2\t1:1,2:1\t1\t\t",
+	};
+	int			bad = 0;
+
+	CHECK(partition_valid("1\t1:1,2:1\t1\t"));
+	CHECK(partition_valid("2\t1:1,2:1\t1\t2"));
+	CHECK(partition_valid("5\t1:5,2:1,3:4\t3,1\t3,2"));
+	CHECK(partition_valid("2147483615\t1:1,2:1\t1\t"));
+	for (size_t i = 0; i < lengthof(texts); i++)
+	{
+		if (partition_valid(texts[i]))
+		{
+			fprintf(stderr, "# %s\n", texts[i]);
+			bad++;
+		}
+	}
+	CHECK_INT(bad, 0);
 }
 
 static void
 test_garbled(void)
 {
 	static const char *const texts[] = {
-		"", "\n", "end\n", "pgtopic-image\t1\n", "pgtopic-image\t1\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t1\t1\nend\n",
-		"pgtopic-image\t1\ncluster\tc\t1\t1\nend",
-		"pgtopic-image\t1\ncluster\tc\t1\t1\nend\nend\n",
-		"pgtopic-image\t1\ncluster\tc\t1\t1\tx\nend\n",
-		"pgtopic-image\t1\ncluster\t\\N\t1\t1\nend\n",
-		"pgtopic-image\t1\ncluster\tc\\\t1\t1\nend\n",
-		"pgtopic-image\t1\ncluster\tc\\x\t1\t1\nend\n",
-		"pgtopic-image\t1\ncluster\tc\t1\t1 \nend\n",
-		"pgtopic-image\t1\ncluster\tc\t\t1\nend\n",
-		"pgtopic-image\t1\ncluster\tc\t99999999999999999999\t1\nend\n",
-		"pgtopic-image\t1\ncluster\tc\t2147483648\t1\nend\n",
-		"pgtopic-image\t1\ncluster\tc\t-1\t1\nend\n",
-		"pgtopic-image\t1\ncluster\tc\t1\t1\nbroker\t1\t0\tx\nend\n",
-		"pgtopic-image\t1\ncluster\tc\t2\t1\nbroker\t1\t2\tx\nend\n",
-		"pgtopic-image\t1\ncluster\tc\t3\t1\nbroker\t2\t0\tx\nbroker\t1\t0\tx\nend\n",
-		"pgtopic-image\t1\ncluster\tc\t3\t1\nbroker\t1\t0\tx\nbroker\t1\t0\tx\nend\n",
-		"pgtopic-image\t1\ncluster\tc\t3\t1\npartition\t1\t0\t1\t0\t0\t1\t1\t\nend\n",
-		"pgtopic-image\t1\ncluster\tc\t3\t1\nother\nend\n",
-		"pgtopic-image\t1\ncluster\tc\t3\t1\n\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\nend\n",
+		"", "\n", "end\n", "pgtopic-image\t2\n", "pgtopic-image\t2\nend\n",
+		"pgtopic-image\t1\ncluster\tc\t1\t1\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t1\t1\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t1\t1\nend",
+		"pgtopic-image\t2\ncluster\tc\t1\t1\nend\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t1\t1\tx\nend\n",
+		"pgtopic-image\t2\ncluster\t\\N\t1\t1\nend\n",
+		"pgtopic-image\t2\ncluster\tc\\\t1\t1\nend\n",
+		"pgtopic-image\t2\ncluster\tc\\x\t1\t1\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t1\t1 \nend\n",
+		"pgtopic-image\t2\ncluster\tc\t\t1\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t99999999999999999999\t1\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t2147483648\t1\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t-1\t1\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t1\t1\nbroker\t1\t0\tx\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t2\t1\nbroker\t1\t2\tx\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t3\t1\nbroker\t2\t0\tx\nbroker\t1\t0\tx\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t3\t1\nbroker\t1\t0\tx\nbroker\t1\t0\tx\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t3\t1\npartition\t1\t0\t1\t0\t0\t1\t1:1\t1\t\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t3\t1\nother\nend\n",
+		"pgtopic-image\t2\ncluster\tc\t3\t1\n\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\nend\n",
 	};
-	static const char start[] = "pgtopic-image\t1\ncluster\tc\t3\t1\npartition\t1\t0\t1\t0\t0\t";
+	static const char start[] = "pgtopic-image\t2\ncluster\tc\t3\t1\npartition\t1\t0\t1\t0\t0\t1\t";
 	char	   *garbled;
 	Image	   *image = rich_image();
 	char	   *text = image_format(image);
@@ -100,7 +166,7 @@ test_garbled(void)
 	int			bad = 0;
 	int			valid = 0;
 
-	CHECK(image_parse("pgtopic-image\t1\ncluster\tc\t1\t1\nend\n") != NULL);
+	CHECK(image_parse("pgtopic-image\t2\ncluster\tc\t1\t1\nend\n") != NULL);
 	for (size_t i = 0; i < lengthof(texts); i++)
 		bad += image_parse(texts[i]) != NULL;
 	CHECK_INT(bad, 0);
@@ -110,11 +176,11 @@ test_garbled(void)
 	CHECK_INT(bad, 0);
 
 	/* a list that is too long for where it goes */
-	garbled = palloc(sizeof(start) + 2 * 100000 + 16);
+	garbled = palloc(sizeof(start) + 4 * 100000 + 16);
 	strcpy(garbled, start);
 	for (int i = 0; i < 100000; i++)
-		strcpy(garbled + sizeof(start) - 1 + 2 * i, "1,");
-	strcpy(garbled + sizeof(start) - 1 + 2 * 100000 - 1, "\t1\t\nend\n");
+		strcpy(garbled + sizeof(start) - 1 + 4 * i, "1:1,");
+	strcpy(garbled + sizeof(start) - 1 + 4 * 100000 - 1, "\t1\t\nend\n");
 	CHECK(image_parse(garbled) == NULL);
 
 	/* what can still be read is valid */
@@ -125,7 +191,7 @@ test_garbled(void)
 		garbled = pstrdup(text);
 		for (uint32 n = 1 + random_below(3); n > 0; n--)
 		{
-			static const char some[] = "\t\n\\0123459,-Nt";
+			static const char some[] = "\t\n\\0123459,:-Nt";
 			uint32		at = random_below(length);
 
 			garbled[at] = random_below(2) ? some[random_below(sizeof(some) - 1)] :
@@ -186,6 +252,11 @@ test_fault(void)
 	FAULTY(p->replicas_count = 0);
 	FAULTY(p->replicas_count = 33);
 	FAULTY(p->isr_count = 0);
+	FAULTY(p->placements = 0);
+	FAULTY(p->placements = PG_INT32_MAX);
+	FAULTY(p->placed[0] = 0);
+	FAULTY(p->placed[2] = 2);
+	FAULTY(p->placements = 3; p->placed[0] = p->placed[2] = 2);
 	FAULTY(p->replicas[2] = 1);
 	FAULTY(p->replicas[2] = 5);
 	FAULTY(p->isr[2] = 1);
@@ -204,6 +275,7 @@ int
 main(void)
 {
 	test_text();
+	test_partition_text();
 	test_garbled();
 	test_fault();
 	return unit_done();

@@ -30,6 +30,9 @@ test_topics(void)
 	CHECK_INT(add_topic(image, "first", 3, 2), 1);
 	CHECK_INT(add_topic(image, "t", 2, 3), 2);
 	CHECK_STR(show(image, 1, 1), "2.0>0 23 23 ");
+	CHECK_STR(show_placed(image, 1, 1), "1: 2.1 3.1");
+	CHECK_INT(partition_placement(image_partition(image, 1, 1), 3), 1);
+	CHECK_INT(partition_placement(image_partition(image, 1, 1), 1), 0);
 	CHECK(image_topic(image, 2) == &image->topics[1] && image_topic(image, 3) == NULL);
 	CHECK(image_topic_by_name(image, "t")->id == 2 && image_topic_by_name(image, "T") == NULL);
 	CHECK(image_partition(image, 1, 3) == NULL && image_partition(image, 2, 1)->number == 1);
@@ -90,6 +93,7 @@ test_topics(void)
 	CHECK(image_add_partitions(image, 1, 5, 0, 0, &problem));
 	CHECK(image->partitions_count == 7 && image->topics[0].partitions == 5);
 	CHECK_STR(show(image, 1, 4), "2.0>0 21 21 ");
+	CHECK_STR(show_placed(image, 1, 4), "1: 2.1 1.1");
 	CHECK_STR(image_fault(image), NULL);
 	CHECK(refused(image_add_partitions(image, 1, 5, 0, 0, &problem), IMAGE_INVALID,
 				  "topic \"first\" has 5 partitions already"));
@@ -164,8 +168,14 @@ test_leaders(void)
 	CHECK_STR(show(image, 1, 0), "1.0>0 123 123 ");
 	CHECK(image_elect_leader(image, 1, 0, 2, &problem));
 	CHECK(hand_over(image, 1, 0, true) && changed);
-	CHECK_STR(show(image, 1, 0), "2.1>0 123 123 ");
+	/* the others are not in sync with it before it says so */
+	CHECK_STR(show(image, 1, 0), "2.1>0 123 2 ");
 	CHECK(hand_over(image, 1, 0, true) && !changed);
+	CHECK(refused(image_elect_leader(image, 1, 0, 0, &problem), IMAGE_NOT_NOW,
+				  "the replica of partition 0 of topic \"t\" at broker 1 is not in sync"));
+	CHECK(set_isr(image, 1, 0, 3, true) && !changed);
+	CHECK(set_isr(image, 2, 1, 3, true) && set_isr(image, 2, 1, 1, true));
+	CHECK_STR(show(image, 1, 0), "2.1>0 123 123 ");
 	/* the preferred one, which falls behind */
 	CHECK(image_elect_leader(image, 1, 0, 0, &problem));
 	CHECK_STR(show(image, 1, 0), "2.1>1 123 123 ");
@@ -207,16 +217,25 @@ test_moves(void)
 	CHECK(image_set_conninfo(image, 1, "x", &problem));
 	image_advance(image);
 	CHECK_STR(show(image, 1, 0), "1.0>4 1245 1245 45");
+	/* the move ends when the rest of the target is in sync with the new leader */
 	CHECK(hand_over(image, 1, 0, true));
+	CHECK_STR(show(image, 1, 0), "4.1>0 1245 4 45");
+	CHECK(set_isr(image, 4, 1, 1, true));
+	CHECK_STR(show(image, 1, 0), "4.1>0 1245 14 45");
+	CHECK_STR(show_placed(image, 1, 0), "3: 1.1 2.1 4.2 5.3");
+	CHECK(set_isr(image, 4, 1, 5, true));
 	CHECK_STR(show(image, 1, 0), "4.1>0 45 45 ");
+	CHECK_STR(show_placed(image, 1, 0), "3: 4.2 5.3");
 
-	/* a move that is called off */
+	/* a move that is called off; the replicas that it had begun are other ones now */
 	CHECK(image_move_partition(image, 1, 0, back, 2, &problem));
 	image_advance(image);
 	CHECK_STR(show(image, 1, 0), "4.1>0 4512 45 12");
+	CHECK_STR(show_placed(image, 1, 0), "5: 4.2 5.3 1.4 2.5");
 	CHECK(image_move_partition(image, 1, 0, there, 2, &problem));
 	image_advance(image);
 	CHECK_STR(show(image, 1, 0), "4.1>0 45 45 ");
+	CHECK_STR(show_placed(image, 1, 0), "5: 4.2 5.3");
 
 	/* another order, and fewer; a handover to one outside ends first */
 	there[0] = 5;
@@ -224,14 +243,23 @@ test_moves(void)
 	CHECK(image_move_partition(image, 1, 0, there, 2, &problem));
 	image_advance(image);
 	CHECK_STR(show(image, 1, 0), "4.1>0 54 54 ");
+	CHECK_STR(show_placed(image, 1, 0), "5: 5.3 4.2");
 	CHECK(image_elect_leader(image, 1, 0, 5, &problem));
 	CHECK(image_move_partition(image, 1, 0, there + 1, 1, &problem));
 	image_advance(image);
 	CHECK_STR(show(image, 1, 0), "4.1>5 54 54 4");
 	CHECK(hand_over(image, 4, 1, true));
+	CHECK_STR(show(image, 1, 0), "5.2>0 54 5 4");
+	CHECK(set_isr(image, 5, 2, 4, true));
 	CHECK_STR(show(image, 1, 0), "5.2>4 54 54 4");
 	CHECK(hand_over(image, 5, 2, true));
 	CHECK_STR(show(image, 1, 0), "4.3>0 4 4 ");
+	CHECK_STR(show_placed(image, 1, 0), "5: 4.2");
+
+	/* back to where it was before: not as the replica that it was */
+	CHECK(image_move_partition(image, 1, 0, back, 2, &problem));
+	image_advance(image);
+	CHECK_STR(show_placed(image, 1, 0), "7: 4.2 1.6 2.7");
 }
 
 static void
@@ -258,7 +286,10 @@ test_leave(void)
 	CHECK(set_isr(image, 1, 0, 4, true));
 	CHECK_STR(show(image, 1, 0), "1.0>4 124 124 42");
 	CHECK(hand_over(image, 1, 0, true));
+	CHECK_STR(show(image, 1, 0), "4.1>0 124 4 42");
+	CHECK(set_isr(image, 4, 1, 2, true));
 	CHECK_STR(show(image, 1, 0), "4.1>0 42 42 ");
+	CHECK_STR(show_placed(image, 1, 0), "2: 4.2 2.1");
 	CHECK(image_broker(image, 1) != NULL);
 	CHECK(image_drop_topic(image, 2, &problem));
 	image_advance(image);
@@ -299,11 +330,12 @@ test_gone(void)
 	Image	   *image = cluster_of(4);
 	int32		there[] = {3, 4};
 
-	add_topic(image, "t", 1, 3);
+	/* the first of the rest that is in sync, and it alone */
+	add_topic(image, "t", 1, 4);
 	CHECK(set_isr(image, 1, 0, 2, false));
-	CHECK(image_elect_leader(image, 1, 0, 3, &problem));
+	CHECK(image_elect_leader(image, 1, 0, 4, &problem));
 	CHECK(image_remove_broker(image, 1, true, &problem));
-	CHECK_STR(show(image, 1, 0), "3.1>0 23 3 ");
+	CHECK_STR(show(image, 1, 0), "3.1>0 234 3 ");
 	CHECK(image_broker(image, 1) == NULL);
 	CHECK(refused(image_remove_broker(image, 3, true, &problem), IMAGE_NOT_NOW,
 				  "broker 3 has the last replica in sync of some partitions"));
@@ -317,17 +349,26 @@ test_gone(void)
 	image_advance(image);
 	CHECK(set_isr(image, 1, 0, 3, true) && set_isr(image, 1, 0, 4, true));
 	CHECK_STR(show(image, 1, 0), "1.0>3 1234 1234 34");
+	CHECK_STR(show_placed(image, 1, 0), "3: 1.1 2.1 3.2 4.3");
 	CHECK(image_remove_broker(image, 1, false, &problem));
 	CHECK(image_remove_broker(image, 2, false, &problem));
 	CHECK(image_remove_broker(image, 3, true, &problem));
 	image_advance(image);
 	CHECK_STR(show(image, 1, 0), "1.0>0 1245 124 54");
+	CHECK_STR(show_placed(image, 1, 0), "4: 1.1 2.1 4.3 5.4");
 	CHECK(set_isr(image, 1, 0, 5, true));
 	CHECK_STR(show(image, 1, 0), "1.0>5 1245 1245 54");
 	/* and the leader */
 	CHECK(image_remove_broker(image, 1, true, &problem));
 	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "2.1>0 245 2 54");
+	CHECK_STR(show_placed(image, 1, 0), "4: 2.1 4.3 5.4");
+	CHECK(set_isr(image, 2, 1, 4, true) && set_isr(image, 2, 1, 5, true));
 	CHECK_STR(show(image, 1, 0), "2.1>5 245 245 54");
+	/* who is gone does not lead: the others stay in sync */
+	CHECK(image_remove_broker(image, 4, true, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "2.1>5 25 25 5");
 	CHECK_STR(image_fault(image), NULL);
 }
 
@@ -403,6 +444,57 @@ epochs_grow(const Image *before, const Image *after)
 	return true;
 }
 
+/* Whether those that stay keep their placements, and each one that comes gets a new one. */
+static bool
+placements_right(const Image *before, const Image *after)
+{
+	for (int i = 0; i < after->partitions_count; i++)
+	{
+		const ImagePartition *new = &after->partitions[i];
+		const ImagePartition *old = image_partition(before, new->topic, new->number);
+		int			come = 0;
+
+		for (int r = 0; r < new->replicas_count; r++)
+		{
+			int32		broker = new->replicas[r];
+			int32		placed = partition_placement(new, broker);
+
+			if (old == NULL)
+			{
+				if (placed != 1)
+					return false;
+			}
+			else if (!partition_has_replica(old, broker))
+			{
+				come++;
+				if (placed <= old->placements)
+					return false;
+			}
+			else if (placed != partition_placement(old, broker))
+				return false;
+		}
+		if (new->placements != (old == NULL ? 1 : old->placements + come))
+			return false;
+	}
+	return true;
+}
+
+/* Whether new leaders are alone in sync, and have been in sync before. */
+static bool
+leaders_right(const Image *before, const Image *after)
+{
+	for (int i = 0; i < before->partitions_count; i++)
+	{
+		const ImagePartition *old = &before->partitions[i];
+		const ImagePartition *new = image_partition(after, old->topic, old->number);
+
+		if (new != NULL && new->leader != old->leader &&
+			(new->isr_count != 1 || !partition_in_sync(old, new->leader)))
+			return false;
+	}
+	return true;
+}
+
 /* Leaders do what they are asked, followers catch up; whether all moves end. */
 static bool
 moves_end(Image *image)
@@ -439,6 +531,8 @@ test_random(void)
 	int			invalid = 0;
 	int			lost = 0;
 	int			epochs = 0;
+	int			placements = 0;
+	int			leaders = 0;
 	int			refusals_that_change = 0;
 	int			stuck = 0;
 	int			done = 0;
@@ -462,6 +556,8 @@ test_random(void)
 			invalid += image_fault(image) != NULL;
 			lost += !survives(image);
 			epochs += !epochs_grow(image_parse(before), image);
+			placements += !placements_right(image_parse(before), image);
+			leaders += !leaders_right(image_parse(before), image);
 		}
 		stuck += !moves_end(image);
 		invalid += image_fault(image) != NULL;
@@ -469,6 +565,8 @@ test_random(void)
 	CHECK_INT(invalid, 0);
 	CHECK_INT(lost, 0);
 	CHECK_INT(epochs, 0);
+	CHECK_INT(placements, 0);
+	CHECK_INT(leaders, 0);
 	CHECK_INT(refusals_that_change, 0);
 	CHECK_INT(stuck, 0);
 	CHECK(done > 10000);

@@ -74,6 +74,18 @@ show(const Image *image, int32 topic, int32 number)
 					text[0], text[1], text[2]);
 }
 
+/* When the replicas of a partition were added, as "placements: broker.placed ...". */
+static inline char *
+show_placed(const Image *image, int32 topic, int32 number)
+{
+	const ImagePartition *p = image_partition(image, topic, number);
+	char	   *text = psprintf("%d:", p->placements);
+
+	for (int i = 0; i < p->replicas_count; i++)
+		text = psprintf("%s %d.%d", text, p->replicas[i], p->placed[i]);
+	return text;
+}
+
 /* Whether an image is the same after a way through text. */
 static inline bool
 survives(const Image *image)
