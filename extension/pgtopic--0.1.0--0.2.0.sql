@@ -76,11 +76,11 @@ COMMENT ON FUNCTION @extschema@.join_cluster(text, text)
     IS 'has this database join the cluster of another broker; returns the number that it gets';
 REVOKE ALL ON FUNCTION @extschema@.join_cluster(text, text) FROM PUBLIC;
 
-CREATE FUNCTION @extschema@.leave_cluster() RETURNS void
+CREATE FUNCTION @extschema@.leave_cluster(force boolean DEFAULT false) RETURNS void
     AS 'MODULE_PATHNAME', 'pgtopic_leave_cluster' LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION @extschema@.leave_cluster()
-    IS 'moves away what this broker has, and takes it out of its cluster';
-REVOKE ALL ON FUNCTION @extschema@.leave_cluster() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.leave_cluster(boolean)
+    IS 'moves away what this broker has, and takes it out of its cluster; with force, forgets the cluster without asking it';
+REVOKE ALL ON FUNCTION @extschema@.leave_cluster(boolean) FROM PUBLIC;
 
 CREATE FUNCTION @extschema@.remove_broker(broker int) RETURNS void
     AS 'MODULE_PATHNAME', 'pgtopic_remove_broker' LANGUAGE C VOLATILE PARALLEL UNSAFE;
@@ -181,9 +181,9 @@ CREATE FUNCTION pgtopic.peer_publish(follower int, topic int, partition int, lea
 COMMENT ON FUNCTION pgtopic.peer_publish(int, int, int, int, bigint)
     IS 'puts a partition into a follower''s publications, from an offset on';
 
-CREATE FUNCTION pgtopic.peer_ready(follower int, topic int, partition int, leader_epoch int) RETURNS void
+CREATE FUNCTION pgtopic.peer_ready(follower int, topic int, partition int, leader_epoch int) RETURNS boolean
     AS 'MODULE_PATHNAME', 'pgtopic_peer_ready' LANGUAGE C VOLATILE SECURITY DEFINER;
-COMMENT ON FUNCTION pgtopic.peer_ready(int, int, int, int) IS 'says that a follower''s copy of a partition is complete';
+COMMENT ON FUNCTION pgtopic.peer_ready(int, int, int, int) IS 'says that a follower''s copy of a partition is complete; false if the leader knows nothing of it';
 
 -- The messages of what this broker leads, for sessions of others (src/sql/peer_calls.c).
 
@@ -278,6 +278,11 @@ CREATE FUNCTION pgtopic.applied() RETURNS trigger
 COMMENT ON FUNCTION pgtopic.applied() IS 'has replication wait for segments';
 REVOKE ALL ON FUNCTION pgtopic.applied() FROM PUBLIC;
 
+CREATE FUNCTION pgtopic.applied_position() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'pgtopic_applied_position' LANGUAGE C;
+COMMENT ON FUNCTION pgtopic.applied_position() IS 'has replication wait for the segments that the leader has';
+REVOKE ALL ON FUNCTION pgtopic.applied_position() FROM PUBLIC;
+
 ----------------------------------------------------------------------
 -- Status views of a cluster
 ----------------------------------------------------------------------
@@ -328,7 +333,7 @@ CREATE VIEW @extschema@.replication_status WITH (security_barrier) AS
       AND pgtopic.can_use(t.id);
 COMMENT ON VIEW @extschema@.replication_status IS 'followers of the partitions that this broker leads, and its own copies of those that it follows';
 COMMENT ON COLUMN @extschema@.replication_status.in_sync IS 'whether it belongs to the in-sync replicas';
-COMMENT ON COLUMN @extschema@.replication_status.state IS 'at the leader: new, published (copying), reported, joining, ready, lagging; at the follower: new, unpublished, detached, cut, published, copying, ready';
+COMMENT ON COLUMN @extschema@.replication_status.state IS 'at the leader: new, published (copying), reported, joining, ready, lagging, forgotten (to begin anew); at the follower: new, unpublished, detached, cut, published, copying, ready';
 COMMENT ON COLUMN @extschema@.replication_status.lag_bytes IS 'at the leader: WAL that the follower has not confirmed';
 COMMENT ON COLUMN @extschema@.replication_status.last_caught_up IS 'at the leader: until when the follower has everything';
 GRANT SELECT ON @extschema@.replication_status TO PUBLIC;

@@ -10,10 +10,12 @@
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -108,12 +110,35 @@ extension_owner_end(ExtensionOwner *saved)
 	SetUserIdAndSecContext(saved->user, saved->context);
 }
 
+static void
+run(int expected, const char *sql, int nparams, const char *const *params)
+{
+	Oid		   *types = palloc((nparams + 1) * sizeof(Oid));
+	Datum	   *values = palloc((nparams + 1) * sizeof(Datum));
+	char	   *nulls = palloc((nparams + 1) * sizeof(char));
+	SPIPlanPtr	plan;
+	int			result;
+
+	for (int i = 0; i < nparams; i++)
+	{
+		types[i] = TEXTOID;
+		nulls[i] = params[i] ? ' ' : 'n';
+		values[i] = params[i] ? CStringGetTextDatum(params[i]) : (Datum) 0;
+	}
+	plan = SPI_prepare(sql, nparams, types);
+	if (plan == NULL)
+		elog(ERROR, "\"%s\" cannot be prepared: %s", sql, SPI_result_code_string(SPI_result));
+	result = SPI_execute_snapshot(plan, values, nulls, GetLatestSnapshot(), InvalidSnapshot,
+								  false, true, 0);
+	SPI_freeplan(plan);
+	if (result != expected)
+		elog(ERROR, "\"%s\" returned %s", sql, SPI_result_code_string(result));
+}
+
 void
 extension_execute(int expected, const char *format,...)
 {
 	StringInfoData sql;
-	SPIPlanPtr	plan;
-	int			result;
 
 	initStringInfo(&sql);
 	for (;;)
@@ -129,14 +154,12 @@ extension_execute(int expected, const char *format,...)
 		enlargeStringInfo(&sql, needed);
 	}
 
-	plan = SPI_prepare(sql.data, 0, NULL);
-	if (plan == NULL)
-		elog(ERROR, "\"%s\" cannot be prepared: %s", sql.data,
-			 SPI_result_code_string(SPI_result));
-	result = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(), InvalidSnapshot,
-								  false, true, 0);
-	SPI_freeplan(plan);
-	if (result != expected)
-		elog(ERROR, "\"%s\" returned %s", sql.data, SPI_result_code_string(result));
+	run(expected, sql.data, 0, NULL);
 	pfree(sql.data);
+}
+
+void
+extension_execute_params(int expected, const char *sql, int nparams, const char *const *params)
+{
+	run(expected, sql, nparams, params);
 }

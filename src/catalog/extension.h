@@ -56,4 +56,11 @@ extern void extension_owner_end(ExtensionOwner *saved);
  */
 extern void extension_execute(int expected, const char *format,...) pg_attribute_printf(2, 3);
 
+/*
+ * The same with parameters, all of type text, NULL for NULL.  For what may hold
+ * secrets: the text of a command shows in an error's context, parameters do not.
+ */
+extern void extension_execute_params(int expected, const char *sql, int nparams,
+									 const char *const *params);
+
 #endif							/* PGTOPIC_EXTENSION_H */

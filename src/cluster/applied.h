@@ -19,4 +19,10 @@
  */
 extern Datum applied_trigger(FunctionCallInfo fcinfo);
 
+/*
+ * The same before each insert and update of a position: the leader says by one of a
+ * reserved name how far its segments reach, before it writes there.
+ */
+extern Datum applied_position_trigger(FunctionCallInfo fcinfo);
+
 #endif							/* PGTOPIC_APPLIED_H */

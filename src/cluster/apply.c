@@ -104,12 +104,14 @@ apply_brokers(const Image *image)
 	{
 		const ImageBroker *broker = &image->brokers[i];
 
-		extension_execute(SPI_OK_INSERT,
-						  "INSERT INTO pgtopic.broker AS b (id, conninfo, leaving) VALUES (%d, %s, %s)"
-						  " ON CONFLICT (id) DO UPDATE SET conninfo = excluded.conninfo, leaving = excluded.leaving"
-						  " WHERE b.conninfo <> excluded.conninfo OR b.leaving <> excluded.leaving",
-						  broker->id, quote_literal_cstr(broker->conninfo),
-						  broker->leaving ? "true" : "false");
+		const char *conninfo = broker->conninfo;
+
+		extension_execute_params(SPI_OK_INSERT,
+								 psprintf("INSERT INTO pgtopic.broker AS b (id, conninfo, leaving) VALUES (%d, $1, %s)"
+										  " ON CONFLICT (id) DO UPDATE SET conninfo = excluded.conninfo, leaving = excluded.leaving"
+										  " WHERE b.conninfo <> excluded.conninfo OR b.leaving <> excluded.leaving",
+										  broker->id, broker->leaving ? "true" : "false"),
+								 1, &conninfo);
 		appendStringInfo(&ids, "%s%d", i > 0 ? ", " : "", broker->id);
 	}
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.broker WHERE id NOT IN (%s)", ids.data);
@@ -229,9 +231,12 @@ apply_storage(const ImageTopic *topic, const ImagePartition *partition, int32 se
 						  topic->id, partition->number);
 		storage_create_partition(topic->id, partition->number, topic->segment_messages);
 	}
-	if (partition->leader != self)
-		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE topic_id = %d AND partition = %d",
-						  topic->id, partition->number);
+	/* what is known of followers is about those of today, if this broker leads */
+	extension_execute(SPI_OK_DELETE,
+					  "DELETE FROM pgtopic.follower f USING pgtopic.partition p"
+					  " WHERE f.topic_id = %d AND f.partition = %d AND p.topic_id = f.topic_id"
+					  " AND p.partition = f.partition AND (p.leader <> %d OR f.follower <> ALL (p.replicas))",
+					  topic->id, partition->number, self);
 }
 
 /* All of one topic, in one transaction: nobody sees a topic with half its partitions. */

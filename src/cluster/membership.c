@@ -29,8 +29,10 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/timestamp.h"
 
 #include "base/image.h"
+#include "base/settings.h"
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "cluster/apply.h"
@@ -298,6 +300,7 @@ membership_remove(int32 broker)
 {
 	const char *args[2];
 	ChangeResult change;
+	ClusterState state;
 
 	check_administrator("remove_broker()");
 	PreventInTransactionBlock(true, "remove_broker()");
@@ -310,6 +313,18 @@ membership_remove(int32 broker)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("broker %d is this one", broker),
 				 errhint("Use leave_cluster().")));
+	cluster_state_get(&state);
+	for (int i = 0; i < CLUSTER_BROKERS_MAX; i++)
+	{
+		/* it would go on as if nothing had happened */
+		if (state.seen[i].id == broker &&
+			!TimestampDifferenceExceeds(state.seen[i].at, GetCurrentTimestamp(), pgtopic_broker_session_timeout))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("broker %d is there", broker),
+					 errdetail("It has answered this broker within pgtopic.broker_session_timeout."),
+					 errhint("Call leave_cluster() on it, or stop it first.")));
+	}
 	args[0] = psprintf("%d", broker);
 	args[1] = "1";
 	change = cluster_change(CHANGE_REMOVE_BROKER, args, 2, CLUSTER_WAIT_MS);
@@ -363,13 +378,23 @@ forget_cluster(bool with_topics)
 	followers_forget_database(MyDatabaseId);
 }
 
+/* Whether the cluster has this broker still, by what another one says. */
+static bool
+is_member(int32 self, int32 other)
+{
+	const char *args[1] = {psprintf("%d", self)};
+	char	  **answer = call_run_once(broker_conninfo(other), self, psprintf("broker %d", other),
+									   CALL_TIMEOUT_MS, "SELECT pgtopic.peer_has_broker($1)", 1, args, 1);
+
+	return answer[0] == NULL || answer[0][0] != 'f';
+}
+
 void
-membership_leave(void)
+membership_leave(bool force)
 {
 	int32		self = cluster_self();
 	int32		other;
 	const char *args[2];
-	char	   *conninfo;
 
 	check_administrator("leave_cluster()");
 	PreventInTransactionBlock(true, "leave_cluster()");
@@ -379,26 +404,19 @@ membership_leave(void)
 				 errmsg("this database is not a broker of a cluster")));
 
 	other = another_broker(self);
-	if (other != 0)
+	if (other != 0 && !force && is_member(self, other))
 	{
-		conninfo = broker_conninfo(other);
 		args[0] = psprintf("%d", self);
 		args[1] = "0";
 		(void) cluster_change(CHANGE_REMOVE_BROKER, args, 2, CLUSTER_WAIT_MS);
 
 		/* until the others have what is here; whoever cancels this finds it still going on */
-		for (;;)
+		while (is_member(self, other))
 		{
-			char	  **named;
-
-			CHECK_FOR_INTERRUPTS();
-			named = call_run_once(conninfo, self, psprintf("broker %d", other), CALL_TIMEOUT_MS,
-								   "SELECT pgtopic.peer_has_broker($1)", 1, args, 1);
-			if (named[0] && named[0][0] == 'f')
-				break;
 			ConditionVariablePrepareToSleep(cluster_state_changed());
 			(void) ConditionVariableTimedSleep(cluster_state_changed(), 200, PG_WAIT_EXTENSION);
 			ConditionVariableCancelSleep();
+			CHECK_FOR_INTERRUPTS();
 		}
 	}
 	database_set_clustered(MyDatabaseId, false);

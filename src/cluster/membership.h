@@ -16,10 +16,13 @@ extern void membership_create(const char *own_conninfo);
 /* This database joins a cluster; returns its number. */
 extern int32 membership_join(const char *bootstrap_conninfo, const char *own_conninfo);
 
-/* This database leaves its cluster, when the others have what it has. */
-extern void membership_leave(void);
+/*
+ * This database leaves its cluster, when the others have what it has.  With force, it
+ * only forgets the cluster, and the others are not asked.
+ */
+extern void membership_leave(bool force);
 
-/* Takes a broker out of the cluster. */
+/* Takes a broker that does not answer out of the cluster. */
 extern void membership_remove(int32 broker);
 
 /* Whether the metadata that this broker has applied still names a broker. */

@@ -19,6 +19,7 @@
 #include "catalog/topics.h"
 #include "cluster/publish.h"
 #include "shmem/databases.h"
+#include "shmem/followers.h"
 #include "storage/partition_state.h"
 
 /* How long the end of a walsender is waited for, before its slot is dropped. */
@@ -156,6 +157,20 @@ drop_partition(int32 follower, int32 topic, int32 partition)
 	drop_table(publication_name(follower, true), psprintf("t%d_p%d_offsets", topic, partition));
 }
 
+/* topic 0: of all partitions; partition -1: of all of the topic's. */
+static void
+forget(int32 follower, int32 topic, int32 number)
+{
+	char	   *which = psprintf("follower = %d AND %d IN (0, topic_id) AND %d IN (-1, partition)",
+								 follower, topic, topic == 0 ? -1 : number);
+
+	/* a copy that was never complete has nothing to lose */
+	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE %s AND state = '" FOLLOWER_IS_PUBLISHED "'",
+					  which);
+	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.follower SET state = '" FOLLOWER_IS_FORGOTTEN "',"
+					  " since = pg_catalog.clock_timestamp() WHERE %s AND state <> '" FOLLOWER_IS_FORGOTTEN "'", which);
+}
+
 void
 publish_forget(int32 follower, int32 topic, int32 number)
 {
@@ -165,11 +180,31 @@ publish_forget(int32 follower, int32 topic, int32 number)
 		partition_lock_replicas(topic, number);
 	extension_owner_begin(&saved);
 	SPI_connect();
-	extension_execute(SPI_OK_DELETE,
-					  "DELETE FROM pgtopic.follower WHERE follower = %d AND (%d = 0 OR topic_id = %d AND partition = %d)",
-					  follower, topic, topic, number);
+	forget(follower, topic, number);
 	SPI_finish();
 	extension_owner_end(&saved);
+	/* who is in sync has to be taken out */
+	database_wake_at_commit(WORKER_REPLICATION);
+}
+
+/* A copy that is begun anew is not what the in-sync replicas are to be. */
+static void
+check_nothing_to_lose(int32 follower, const LogPartition *partition)
+{
+	PartitionRow row;
+
+	if (!exists(psprintf("SELECT FROM pgtopic.follower WHERE topic_id = %d AND partition = %d AND follower = %d",
+						 partition->topic->id, partition->number, follower)) ||
+		!partition_row_read(partition, &row))
+		return;
+	for (int i = 0; i < row.isr_count; i++)
+	{
+		if (row.isr[i] == follower)
+			ereport(ERROR,
+					(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+					 errmsg("broker %d still counts as in sync with partition %d of topic \"%s\"",
+							follower, partition->number, partition->topic->name)));
+	}
 }
 
 void
@@ -180,7 +215,11 @@ publish_remove(int32 follower, int32 topic, int32 number, int32 leader_epoch)
 	partition_lock_replicas(topic, number);
 	extension_owner_begin(&saved);
 	SPI_connect();
+	check_nothing_to_lose(follower, led_partition(follower, topic, number, leader_epoch));
 	(void) partition_update_slot(led_partition(follower, topic, number, leader_epoch));
+	extension_execute(SPI_OK_DELETE,
+					  "DELETE FROM pgtopic.follower WHERE topic_id = %d AND partition = %d AND follower = %d",
+					  topic, number, follower);
 	drop_partition(follower, topic, number);
 	SPI_finish();
 	extension_owner_end(&saved);
@@ -209,11 +248,14 @@ publish_add(int32 follower, int32 topic, int32 number, int32 leader_epoch,
 	extension_owner_begin(&saved);
 	SPI_connect();
 	(void) led_partition(follower, topic, number, leader_epoch);
-	if (is_published(data, psprintf("t%d_p%d", topic, number)) ||
+	/* the follower has not heard our last answer: it is as it asks for */
+	if (is_published(data, psprintf("t%d_p%d", topic, number)) &&
 		is_published(positions, psprintf("t%d_p%d_offsets", topic, number)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("partition %d of topic #%d is published to broker %d already", number, topic, follower)));
+	{
+		SPI_finish();
+		extension_owner_end(&saved);
+		return;
+	}
 	if (from_offset > 0)
 		extension_execute(SPI_OK_UTILITY, "ALTER PUBLICATION %s ADD TABLE pgtopic.t%d_p%d WHERE (last_offset >= "
 						  INT64_FORMAT ")", data, topic, number, from_offset);
@@ -238,10 +280,11 @@ publish_log_range(int32 follower, int32 topic, int32 number, int32 leader_epoch,
 	*log_end = state.next_offset;
 }
 
-void
+bool
 publish_ready(int32 follower, int32 topic, int32 number, int32 leader_epoch)
 {
 	ExtensionOwner saved;
+	bool		known;
 
 	extension_owner_begin(&saved);
 	SPI_connect();
@@ -250,9 +293,13 @@ publish_ready(int32 follower, int32 topic, int32 number, int32 leader_epoch)
 					  "UPDATE pgtopic.follower SET state = '" FOLLOWER_IS_REPORTED "', since = pg_catalog.clock_timestamp()"
 					  " WHERE topic_id = %d AND partition = %d AND follower = %d AND state = '" FOLLOWER_IS_PUBLISHED "'",
 					  topic, number, follower);
+	/* it may have reported before */
+	known = exists(psprintf("SELECT FROM pgtopic.follower WHERE topic_id = %d AND partition = %d AND follower = %d"
+							" AND state <> '" FOLLOWER_IS_FORGOTTEN "'", topic, number, follower));
 	SPI_finish();
 	extension_owner_end(&saved);
 	database_wake_at_commit(WORKER_REPLICATION);
+	return known;
 }
 
 /* Ends the walsender that uses a slot, and waits until it has let go of it. */
@@ -279,7 +326,9 @@ publish_end(int32 follower)
 
 	extension_owner_begin(&saved);
 	SPI_connect();
-	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE follower = %d", follower);
+	forget(follower, 0, -1);
+	/* a slot of the same name that is made later has not what this one has confirmed */
+	follower_forget(MyDatabaseId, follower);
 	extension_execute(SPI_OK_UTILITY, "DROP PUBLICATION IF EXISTS %s, %s",
 					  publication_name(follower, false), publication_name(follower, true));
 	end_walsender(slot);

@@ -15,7 +15,10 @@
  *				 confirm what was written up to then
  *	ready		 it has: what it confirms from now on, it has
  *	lagging		 it was ready, and does not keep up
- * The last four are set by the leader's replication worker.  A row says something
+ *	forgotten	 its copy was complete, and it is to begin a new one.  What is settled
+ *				 is on it only until then, so first it has to be out of the in-sync
+ *				 replicas: publish_remove() waits for that
+ * joining, ready and lagging are set by the leader's replication worker.  A row says something
  * of the leader's present epoch only: who stops leading deletes it.
  *
  * All run SQL as the extension's owner, in the caller's transaction.
@@ -27,6 +30,7 @@
 
 #include "postgres.h"
 
+#define FOLLOWER_IS_FORGOTTEN	"forgotten"
 #define FOLLOWER_IS_PUBLISHED	"published"
 #define FOLLOWER_IS_REPORTED	"reported"
 #define FOLLOWER_IS_JOINING	"joining"
@@ -43,21 +47,23 @@ extern const char *publish_begin(int32 follower);
 extern void publish_end(int32 follower);
 
 /*
- * Forgets what is known of a follower, of one partition or of all (topic 0), in a
- * transaction of its own before publish_remove() or publish_end(): what it
- * confirms must say nothing any more when the tables leave its publications.
+ * Forgets what a follower has confirmed, of one partition or of all (topic 0), in a
+ * transaction of its own before publish_remove() or publish_end(): that must say
+ * nothing any more when the tables leave its publications.
  */
 extern void publish_forget(int32 follower, int32 topic, int32 partition);
 
 /*
  * The three steps for a partition.  Raise 57P03 if this broker does not lead it in
  * this epoch (then the follower has newer metadata, or older), or follower is no
- * replica of it.
+ * replica of it; publish_remove() also while the follower has something to lose.
  */
 extern void publish_remove(int32 follower, int32 topic, int32 partition, int32 leader_epoch);
 extern void publish_add(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
 						int64 from_offset);
-extern void publish_ready(int32 follower, int32 topic, int32 partition, int32 leader_epoch);
+
+/* False if the leader knows nothing of the copy: it has to be begun anew. */
+extern bool publish_ready(int32 follower, int32 topic, int32 partition, int32 leader_epoch);
 
 /* The same for all followers, when this database leaves the cluster. */
 extern void publish_end_all(void);

@@ -116,22 +116,33 @@ replica_set_state(const Replica *replica, const char *state)
 }
 
 /*
- * The trigger makes the apply worker wait for segments: a row that finds no segment
- * would be an error there, and a pause of seconds.  It fires for replication alone.
+ * The triggers make the apply worker wait for segments: a row that finds no segment
+ * would be an error there, and a pause of seconds, again and again.  One waits after
+ * each batch for segments for what follows it; the other one when the leader says
+ * that it has made a segment, since there may be a gap in the offsets that is
+ * longer than ours reach.  They fire for replication alone.
  */
 static void
-make_trigger(const Replica *replica)
+make_trigger(const char *name, const char *table, const char *event, const char *function)
 {
 	extension_execute(SPI_OK_SELECT,
-					  "SELECT FROM pg_catalog.pg_trigger WHERE tgname = 'pgtopic_applied'"
-					  " AND tgrelid = 'pgtopic.t%d_p%d'::pg_catalog.regclass", replica->topic, replica->partition);
+					  "SELECT FROM pg_catalog.pg_trigger WHERE tgname = '%s'"
+					  " AND tgrelid = 'pgtopic.%s'::pg_catalog.regclass", name, table);
 	if (SPI_processed > 0)
 		return;
 	extension_execute(SPI_OK_UTILITY,
-					  "CREATE TRIGGER pgtopic_applied BEFORE INSERT ON pgtopic.t%d_p%d"
-					  " FOR EACH ROW EXECUTE FUNCTION pgtopic.applied()", replica->topic, replica->partition);
-	extension_execute(SPI_OK_UTILITY, "ALTER TABLE pgtopic.t%d_p%d ENABLE REPLICA TRIGGER pgtopic_applied",
-					  replica->topic, replica->partition);
+					  "CREATE TRIGGER %s BEFORE %s ON pgtopic.%s FOR EACH ROW EXECUTE FUNCTION pgtopic.%s()",
+					  name, event, table, function);
+	extension_execute(SPI_OK_UTILITY, "ALTER TABLE pgtopic.%s ENABLE REPLICA TRIGGER %s", table, name);
+}
+
+static void
+make_triggers(const Replica *replica)
+{
+	make_trigger("pgtopic_applied", psprintf("t%d_p%d", replica->topic, replica->partition),
+				 "INSERT", "applied");
+	make_trigger("pgtopic_applied_position", psprintf("t%d_p%d_offsets", replica->topic, replica->partition),
+				 "INSERT OR UPDATE", "applied_position");
 }
 
 /* Drops all segments, and makes those where a log that begins at an offset begins. */
@@ -160,7 +171,7 @@ replica_cut(Replica *replica, int64 log_start)
 {
 	LogPartition *partition = local_partition(replica);
 
-	make_trigger(replica);
+	make_triggers(replica);
 	if (replica->from_offset <= log_start || segments_end(partition) <= log_start)
 	{
 		/* nothing of what we have is of use */

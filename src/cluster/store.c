@@ -118,15 +118,15 @@ store_write(const ClusterStore *store, const char *image)
 					 ", committed_version = " INT64_FORMAT,
 					 store->self, durable->term, durable->voted_for, durable->image_term,
 					 durable->image_version, durable->committed_version);
+	/* it has the conninfo of brokers in it */
 	if (image)
-		appendStringInfo(&sql, ", image = %s", quote_literal_cstr(image));
+		appendStringInfoString(&sql, ", image = $1");
 	if (committed)
-		appendStringInfo(&sql, ", committed_image = %s",
-						 image ? quote_literal_cstr(image) : "image");
+		appendStringInfo(&sql, ", committed_image = %s", image ? "$1" : "image");
 
 	extension_owner_begin(&saved);
 	SPI_connect();
-	extension_execute(SPI_OK_UPDATE, "%s", sql.data);
+	extension_execute_params(SPI_OK_UPDATE, sql.data, image ? 1 : 0, &image);
 	SPI_finish();
 	extension_owner_end(&saved);
 }
@@ -137,6 +137,7 @@ store_create(const ClusterStore *store)
 	const QuorumDurable *durable = &store->durable;
 	ExtensionOwner saved;
 	ClusterStore old;
+	const char *params[2];
 
 	if (read_store(&old, false))
 		ereport(ERROR,
@@ -145,16 +146,17 @@ store_create(const ClusterStore *store)
 				 errhint("Use leave_cluster() first.")));
 	extension_owner_begin(&saved);
 	SPI_connect();
-	extension_execute(SPI_OK_INSERT,
-					  "INSERT INTO pgtopic.cluster (cluster_id, self, term, voted_for, image_term,"
-					  " image_version, committed_version, applied_version, image, committed_image)"
-					  " VALUES (%s, %d, " INT64_FORMAT ", %d, " INT64_FORMAT ", " INT64_FORMAT
-					  ", " INT64_FORMAT ", " INT64_FORMAT ", %s, %s)",
-					  quote_literal_cstr(store->cluster_id), store->self, durable->term,
-					  durable->voted_for, durable->image_term, durable->image_version,
-					  durable->committed_version, store->applied_version,
-					  store->image ? quote_literal_cstr(store->image) : "NULL",
-					  store->image ? quote_literal_cstr(store->image) : "NULL");
+	params[0] = store->cluster_id;
+	params[1] = store->image;
+	extension_execute_params(SPI_OK_INSERT,
+							 psprintf("INSERT INTO pgtopic.cluster (cluster_id, self, term, voted_for, image_term,"
+									  " image_version, committed_version, applied_version, image, committed_image)"
+									  " VALUES ($1, %d, " INT64_FORMAT ", %d, " INT64_FORMAT ", " INT64_FORMAT
+									  ", " INT64_FORMAT ", " INT64_FORMAT ", $2, $2)",
+									  store->self, durable->term, durable->voted_for, durable->image_term,
+									  durable->image_version, durable->committed_version,
+									  store->applied_version),
+							 2, params);
 	SPI_finish();
 	extension_owner_end(&saved);
 	cluster_invalidate();
@@ -175,7 +177,8 @@ store_set_applied(int64 version)
 void
 store_make_durable(void)
 {
-	if (synchronous_commit == SYNCHRONOUS_COMMIT_OFF)
+	/* of this server alone: it answers for itself */
+	if (synchronous_commit != SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
 		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_LOCAL, true, 0, false);
 }

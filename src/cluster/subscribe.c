@@ -15,12 +15,14 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "base/compat.h"
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "cluster/publish.h"
@@ -115,7 +117,7 @@ subscribe_create(int32 leader, const char *conninfo)
 	CommitTransactionCommand();
 
 	run_command(psprintf("CREATE SUBSCRIPTION %s CONNECTION %s PUBLICATION %s, %s"
-						 " WITH (create_slot = false, slot_name = %s, binary = true, synchronous_commit = 'off')",
+						 " WITH (create_slot = false, slot_name = %s, binary = true, streaming = false, synchronous_commit = 'off')",
 						 subscription_name(leader), quote_literal_cstr(peer_conninfo(conninfo, self)),
 						 publication_name(self, false), publication_name(self, true),
 						 quote_literal_cstr(slot)));
@@ -134,6 +136,43 @@ subscribe_drop(int32 leader)
 	run_command(psprintf("ALTER SUBSCRIPTION %s DISABLE", subscription_name(leader)));
 	run_command(psprintf("ALTER SUBSCRIPTION %s SET (slot_name = NONE)", subscription_name(leader)));
 	run_command(psprintf("DROP SUBSCRIPTION %s", subscription_name(leader)));
+}
+
+/* Whether a worker of the subscription runs. */
+static bool
+is_applied(int32 leader)
+{
+	ExtensionOwner saved;
+	MemoryContext context = CurrentMemoryContext;
+	bool		runs;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT FROM pg_catalog.pg_stat_subscription WHERE subname = %s AND pid IS NOT NULL",
+					  quote_literal_cstr(subscription_name(leader)));
+	runs = SPI_processed > 0;
+	SPI_finish();
+	extension_owner_end(&saved);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return runs;
+}
+
+void
+subscribe_restart(int32 leader)
+{
+	run_command(psprintf("ALTER SUBSCRIPTION %s DISABLE", subscription_name(leader)));
+	while (is_applied(leader))
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	run_command(psprintf("ALTER SUBSCRIPTION %s ENABLE", subscription_name(leader)));
 }
 
 int32 *

@@ -37,6 +37,12 @@ extern void subscribe_refresh(int32 leader);
  */
 extern void subscribe_drop(int32 leader);
 
+/*
+ * Ends the apply worker and starts it anew; returns when the old one is gone.  The new
+ * one has to look up again which tables it may write.
+ */
+extern void subscribe_restart(int32 leader);
+
 /* The leaders that there are subscriptions for, in the caller's memory. Like subscription_exists(). */
 extern int32 *subscribe_leaders(int *count);
 

@@ -17,6 +17,7 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
+#include "utils/timestamp.h"
 
 #include "base/settings.h"
 #include "shmem/slots.h"
@@ -307,6 +308,7 @@ slot_state(SlotRef *ref, SlotState *state)
 	state->high_watermark = slot->high_watermark;
 	state->isr_count = slot->isr_count;
 	state->isr_mask = slot->isr_mask;
+	state->filled_at = slot->filled_at;
 	if (slot->open.head == OPENLIST_NONE || slots_pool[slot->open.head].lsn != 0)
 	{
 		state->blocking_pid = 0;
@@ -443,6 +445,7 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 	slot->high_watermark = content->next_offset;
 	slot->checkpointed = content->checkpointed;
 	slot->leader_epoch = content->leader_epoch;
+	slot->filled_at = GetCurrentTimestamp();
 	slot->segments_end = content->segments_end;
 	slot->segments_wanted = 0;
 	slot->wake_at = content->segments_end - 2 * content->segment_messages;

@@ -77,6 +77,7 @@ typedef struct SlotState
 	TimestampTz blocking_since;
 	int			isr_count;
 	uint64		isr_mask;
+	TimestampTz filled_at;		/* when this server began to know it */
 } SlotState;
 
 /* What a slot is filled with. */

@@ -47,6 +47,7 @@ typedef struct PartitionSlot
 	uint64		ready_mask;		/* whose confirmations say something */
 	XLogRecPtr	positions_lsn;	/* last commit that has written positions */
 	int32		leader_epoch;	/* that it was filled in */
+	TimestampTz filled_at;
 	OpenList	open;			/* in SlotsControl.waiting while some wait */
 	int32		next_waiting;	/* acks_lock */
 	int32		prev_waiting;	/* acks_lock */

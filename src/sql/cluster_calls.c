@@ -43,6 +43,7 @@ PG_FUNCTION_INFO_V1(pgtopic_elect_leader);
 PG_FUNCTION_INFO_V1(pgtopic_broker_reports);
 PG_FUNCTION_INFO_V1(pgtopic_follower_reports);
 PG_FUNCTION_INFO_V1(pgtopic_applied);
+PG_FUNCTION_INFO_V1(pgtopic_applied_position);
 
 /* create_cluster(own_conninfo) → number of this broker */
 Datum
@@ -63,7 +64,8 @@ pgtopic_join_cluster(PG_FUNCTION_ARGS)
 Datum
 pgtopic_leave_cluster(PG_FUNCTION_ARGS)
 {
-	membership_leave();
+	arg_not_null(fcinfo, 0, "force");
+	membership_leave(PG_GETARG_BOOL(0));
 	PG_RETURN_VOID();
 }
 
@@ -249,4 +251,10 @@ Datum
 pgtopic_applied(PG_FUNCTION_ARGS)
 {
 	return applied_trigger(fcinfo);
+}
+
+Datum
+pgtopic_applied_position(PG_FUNCTION_ARGS)
+{
+	return applied_position_trigger(fcinfo);
 }

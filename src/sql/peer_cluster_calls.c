@@ -335,11 +335,10 @@ pgtopic_peer_publish(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* peer_ready(follower, topic, partition, leader_epoch) */
+/* peer_ready(follower, topic, partition, leader_epoch) → whether the leader knows of the copy */
 Datum
 pgtopic_peer_ready(PG_FUNCTION_ARGS)
 {
-	publish_ready(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
-				  arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"));
-	PG_RETURN_VOID();
+	PG_RETURN_BOOL(publish_ready(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
+								 arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch")));
 }

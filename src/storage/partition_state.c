@@ -36,6 +36,9 @@
 /* What storing the watermarks may take, beyond the interval. */
 #define SLOT_WAIT_MS	1000
 
+/* How long the other replicas may take to come into sync with a new leader. */
+#define INSYNC_GRACE_MS	5000
+
 static PartitionRow
 read_row(LogPartition *partition)
 {
@@ -343,6 +346,19 @@ error_closed(LogPartition *partition)
 			 errhint("Try again.")));
 }
 
+static void
+wait_a_little(const LogPartition *partition)
+{
+	static uint32 wait_event = 0;
+
+	if (wait_event == 0)
+		wait_event = compat_wait_event("PgtopicInSync");
+	ConditionVariablePrepareToSleep(topic_condition(partition->topic->id));
+	(void) ConditionVariableTimedSleep(topic_condition(partition->topic->id), 20, wait_event);
+	ConditionVariableCancelSleep();
+	CHECK_FOR_INTERRUPTS();
+}
+
 void
 partition_check_insync(LogPartition *partition)
 {
@@ -353,15 +369,24 @@ partition_check_insync(LogPartition *partition)
 	if (partition->leader == 0 || pgtopic_acks != ACKS_ALL || wanted <= 1 ||
 		!partition_is_led_here(partition))
 		return;
-	partition_state(partition, &state);
-	if (state.isr_count < wanted)
-		ereport(ERROR,
-				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
-				 errmsg("not enough in-sync replicas of partition %d of topic \"%s\"",
-						partition->number, partition->topic->name),
-				 errdetail("There are %d, and min_insync_replicas is %d.",
-						   state.isr_count, wanted),
-				 errhint("Try again when more brokers have caught up, or use alter_topic() to decrease min_insync_replicas, or set pgtopic.acks to leader.")));
+	for (;;)
+	{
+		partition_state(partition, &state);
+		if (state.isr_count >= wanted)
+			return;
+		/* after a change of the leader the other replicas have to come into sync anew */
+		if (partition->leader_epoch == 0 ||
+			TimestampDifferenceExceeds(state.filled_at, GetCurrentTimestamp(), INSYNC_GRACE_MS))
+			break;
+		wait_a_little(partition);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+			 errmsg("not enough in-sync replicas of partition %d of topic \"%s\"",
+					partition->number, partition->topic->name),
+			 errdetail("There are %d, and min_insync_replicas is %d.",
+					   state.isr_count, wanted),
+			 errhint("Try again when more brokers have caught up, or use alter_topic() to decrease min_insync_replicas, or set pgtopic.acks to leader.")));
 }
 
 void

@@ -27,16 +27,6 @@
 #include "storage/partition_state.h"
 #include "storage/positions.h"
 
-/* Columns of a table of positions, in the order of segments.c. */
-enum PositionColumn
-{
-	POSITION_GROUP = 1,
-	POSITION_PARTITION,
-	POSITION_OFFSET,
-	POSITION_AT,
-	POSITION_COLUMNS = POSITION_AT
-};
-
 /* A position's row as of now. */
 typedef struct PositionScan
 {
@@ -302,7 +292,11 @@ static void
 sink_max(void *arg, int32 partition, Datum group, int64 offset, TimestampTz committed_at)
 {
 	int64	   *max = arg;
+	text	   *name = DatumGetTextPP(group);
 
+	/* where segments end says nothing of what has been read */
+	if (VARSIZE_ANY_EXHDR(name) == 1 && *VARDATA_ANY(name) == *POSITION_SEGMENTS_END)
+		return;
 	*max = Max(*max, offset);
 }
 

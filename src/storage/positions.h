@@ -18,6 +18,16 @@
 
 #include "catalog/topics.h"
 
+/* Columns of a table of positions, in the order of segments.c. */
+enum PositionColumn
+{
+	POSITION_GROUP = 1,
+	POSITION_PARTITION,
+	POSITION_OFFSET,
+	POSITION_AT,
+	POSITION_COLUMNS = POSITION_AT
+};
+
 #define GROUP_NAME_MAX	255
 
 /*
@@ -26,6 +36,7 @@
  */
 #define POSITION_HIGH_WATERMARK	""
 #define POSITION_LOG_START		"\001"
+#define POSITION_SEGMENTS_END	"\002"
 
 /* Whether a name is one of those, or might become one. */
 static inline bool

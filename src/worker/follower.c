@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/hsearch.h"
@@ -27,10 +28,14 @@
 #include "peer/call.h"
 #include "shmem/applying.h"
 #include "shmem/cluster_state.h"
+#include "worker/arrivals.h"
 #include "worker/replication.h"
 #include "worker/workers.h"
 
-#define CALL_TIMEOUT_MS		15000
+#define CALL_TIMEOUT_MS		5000
+
+/* A leader that does not answer is left alone for so long. */
+#define BACK_OFF_MS			2000
 
 /* How often a leader is asked whether our slot is all right. */
 #define SLOT_CHECK_MS		2000
@@ -41,6 +46,7 @@ typedef struct Leader
 	int32		id;				/* hash key, must be first */
 	PGconn	   *conn;
 	int64		checked_at;		/* ms */
+	int64		try_at;			/* ms; not before */
 } Leader;
 
 static HTAB *leaders = NULL;
@@ -172,6 +178,8 @@ set_state(Replica *replica, const char *state)
 	worker_owner_begin(&saved);
 	replica_set_state(replica, state);
 	worker_owner_end(&saved, context);
+	/* the next step at the leader is taken only once this one cannot be lost */
+	XLogFlush(XactLastCommitEnd);
 	replica->state = pstrdup(state);
 	ereport(DEBUG1,
 			(errmsg_internal("pgtopic copy of %s is %s",
@@ -286,18 +294,46 @@ unpublish(Leader *leader, Replica *replica)
 }
 
 /*
- * unpublished → detached, once no subscription has the tables: neither this leader's
- * nor that of the last one.
+ * unpublished → detached, once no subscription has the tables, neither this leader's
+ * nor that of the last one, and nothing of them is on its way.
  */
 static void
-detach(Replica *replica, const int32 *subscribed, int nsubscribed)
+detach(Leader *leader, Replica *replica, const int32 *subscribed, int nsubscribed)
 {
 	for (int i = 0; i < nsubscribed; i++)
 	{
-		if (state_in(subscribed[i], replica) != 0)
-			return;
+		if (state_in(subscribed[i], replica) == 0)
+			continue;
+		/* it has been published to us again: an answer of ours was lost */
+		if (subscribed[i] == leader->id)
+			set_state(replica, REPLICA_NEW);
+		return;
 	}
-	set_state(replica, REPLICA_DETACHED);
+	if (arrivals_are_over(replica->topic, replica->partition, false))
+		set_state(replica, REPLICA_DETACHED);
+}
+
+/* Makes segments up to where the leader's log ends. */
+static void
+make_segments(Leader *leader, Replica *replica, int64 *log_start)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	PGresult   *result;
+	int64		log_end;
+	bool		more = true;
+
+	result = call_for(leader, replica, "SELECT log_start_offset, log_end_offset FROM pgtopic.peer_log_range($1, $2, $3, $4)", 4);
+	*log_start = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+	log_end = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
+	PQclear(result);
+	while (more && !is_in(replica, REPLICA_DETACHED))
+	{
+		CHECK_FOR_INTERRUPTS();
+		worker_owner_begin(&saved);
+		more = replica_make_segment(replica, log_end);
+		worker_owner_end(&saved, context);
+	}
 }
 
 /* detached → cut → published */
@@ -306,16 +342,9 @@ cut_and_publish(Leader *leader, Replica *replica)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ExtensionOwner saved;
-	PGresult   *result;
 	int64		log_start;
-	int64		log_end;
-	bool		more = true;
 
-	result = call_for(leader, replica, "SELECT log_start_offset, log_end_offset FROM pgtopic.peer_log_range($1, $2, $3, $4)", 4);
-	log_start = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
-	log_end = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
-	PQclear(result);
-
+	make_segments(leader, replica, &log_start);
 	if (is_in(replica, REPLICA_DETACHED))
 	{
 		worker_owner_begin(&saved);
@@ -323,13 +352,7 @@ cut_and_publish(Leader *leader, Replica *replica)
 		replica_set_state(replica, REPLICA_CUT);
 		worker_owner_end(&saved, context);
 		replica->state = pstrdup(REPLICA_CUT);
-	}
-	while (more)
-	{
-		CHECK_FOR_INTERRUPTS();
-		worker_owner_begin(&saved);
-		more = replica_make_segment(replica, log_end);
-		worker_owner_end(&saved, context);
+		make_segments(leader, replica, &log_start);
 	}
 	/* we claim to have what is below from_offset, and a crash must not take it away */
 	applying_flush();
@@ -342,6 +365,9 @@ static void
 look_at_copy(Leader *leader, Replica *replica)
 {
 	char		state = state_in(leader->id, replica);
+	int64		log_start;
+	PGresult   *result;
+	bool		known;
 
 	if (state == 0)
 	{
@@ -350,8 +376,21 @@ look_at_copy(Leader *leader, Replica *replica)
 		return;
 	}
 	if (state != 'r')
+	{
+		/* what is copied does not wait for segments that are attached meanwhile */
+		make_segments(leader, replica, &log_start);
 		return;
-	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4)", 4));
+	}
+	/* what we say that we have, a crash must not take away */
+	applying_flush();
+	result = call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4)", 4);
+	known = PQgetvalue(result, 0, 0)[0] == 't';
+	PQclear(result);
+	if (!known)
+	{
+		set_state(replica, REPLICA_NEW);
+		return;
+	}
 	set_state(replica, REPLICA_READY);
 	ereport(LOG,
 			(errmsg("pgtopic follows %s: all from offset " INT64_FORMAT " has been copied from broker %d",
@@ -435,7 +474,7 @@ follow(void *arg)
 		Replica    *replica = &task->replicas[i];
 
 		if (is_in(replica, REPLICA_UNPUBLISHED))
-			detach(replica, task->subscribed, task->nsubscribed);
+			detach(task->leader, replica, task->subscribed, task->nsubscribed);
 		else if (is_in(replica, REPLICA_PUBLISHED))
 			set_state(replica, REPLICA_COPYING);
 		else if (is_in(replica, REPLICA_COPYING))
@@ -536,8 +575,13 @@ follower_run(bool checkpoints)
 
 		for (int r = 0; r < now.count; r++)
 			task.count += now.replicas[r].leader == now.subscribed[i];
-		busy |= worker_run_task(psprintf("tidying what this broker receives from broker %d", task.leader->id),
-								tidy, &task) && task.busy;
+		if (cluster_clock_ms() < task.leader->try_at)
+			continue;
+		if (worker_run_task(psprintf("tidying what this broker receives from broker %d", task.leader->id),
+							tidy, &task))
+			busy |= task.busy;
+		else
+			task.leader->try_at = cluster_clock_ms() + BACK_OFF_MS;
 	}
 	for (int first = 0; first < now.count;)
 	{
@@ -549,8 +593,12 @@ follower_run(bool checkpoints)
 			task.count++;
 			first++;
 		}
-		/* what has failed can wait for a while */
-		busy |= worker_run_task(psprintf("following broker %d", task.leader->id), follow, &task) && task.busy;
+		if (cluster_clock_ms() < task.leader->try_at)
+			continue;
+		if (worker_run_task(psprintf("following broker %d", task.leader->id), follow, &task))
+			busy |= task.busy;
+		else
+			task.leader->try_at = cluster_clock_ms() + BACK_OFF_MS;
 	}
 	if (checkpoints && now.count > 0)
 		(void) worker_run_task("storing the leaders' watermarks", take_checkpoints, NULL);

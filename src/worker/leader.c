@@ -76,7 +76,7 @@ typedef struct Memory
 	{
 		int32		topic;
 		int32		partition;
-		int32		follower;	/* 0: the handover of the partition */
+		int32		follower;	/* -broker: handing over to it */
 		int32		leader_epoch;
 	}			key;			/* hash key, must be first */
 	int64		since_ms;		/* not ready since; handing over since */
@@ -93,6 +93,7 @@ typedef struct Look
 } Look;
 
 static HTAB *memories = NULL;
+static bool somebody_copies;	/* in this round */
 static MemoryContext round_context;
 
 static Memory *
@@ -312,6 +313,13 @@ look_after(const Look *look, const Led *led, int32 follower)
 		return !is_in_sync;
 	}
 
+	if (strcmp(state, FOLLOWER_IS_FORGOTTEN) == 0)
+	{
+		/* it waits for this, to begin anew */
+		if (is_in_sync)
+			change_isr(look, led, follower, false);
+		return is_in_sync;
+	}
 	if (strcmp(state, FOLLOWER_IS_LAGGING) == 0 && !is_in_sync)
 	{
 		/* it has caught up: once more through the steps */
@@ -323,8 +331,8 @@ look_after(const Look *look, const Led *led, int32 follower)
 		}
 		return false;
 	}
-	if (strcmp(state, FOLLOWER_IS_PUBLISHED) == 0)
-		(void) mark_wal();
+	if (strcmp(state, FOLLOWER_IS_PUBLISHED) == 0 && confirms)
+		somebody_copies = true;
 	if (cluster_clock_ms() - memory->since_ms < pgtopic_replica_lag_time_max)
 		return strcmp(state, FOLLOWER_IS_JOINING) == 0 || strcmp(state, FOLLOWER_IS_PUBLISHED) == 0;
 	if (is_in_sync)
@@ -358,8 +366,8 @@ is_drained(const Led *led)
 static bool
 hand_over(const Look *look, const Led *led)
 {
-	Memory	   *memory = memory_of(led, 0);
 	int32		successor = led->row.successor;
+	Memory	   *memory = memory_of(led, -successor);
 	XLogRecPtr	confirmed = InvalidXLogRecPtr;
 	TimestampTz caught_up;
 	bool		done = false;
@@ -393,7 +401,7 @@ hand_over(const Look *look, const Led *led)
 				 errdetail("Transactions that have written to it did not end within %d ms, or broker %d did not keep up.",
 						   pgtopic_handover_timeout, successor),
 				 errhint("See partition_status for who blocks it.")));
-	forget(led, 0);
+	forget(led, -successor);
 	return true;
 }
 
@@ -415,6 +423,12 @@ lead(void *arg)
 	{
 		if (led->row.replicas[i] != task->look->self)
 			task->busy |= look_after(task->look, led, led->row.replicas[i]);
+	}
+	/* a handover that was called off leaves no trace for the next one */
+	for (int i = 0; i < led->row.replicas_count; i++)
+	{
+		if (led->row.replicas[i] != led->row.successor)
+			forget(led, -led->row.replicas[i]);
 	}
 	if (led->row.successor != 0)
 		task->busy |= hand_over(task->look, led);
@@ -495,6 +509,7 @@ leader_run(void)
 
 	round_context = CurrentMemoryContext;
 	memset(&now, 0, sizeof(now));
+	somebody_copies = false;
 	/* the acks worker looks seldom while nothing waits for it */
 	(void) slots_confirm(followers_poll());
 	if (!worker_run_task("looking at what this broker leads", look, &now))
@@ -506,6 +521,8 @@ leader_run(void)
 		busy |= worker_run_task(psprintf("looking after the followers of %s", described(&now.led[i])),
 								lead, &task) && task.busy;
 	}
+	if (somebody_copies)
+		(void) mark_wal();
 	if (cluster_clock_ms() - bounded_at > 1000)
 	{
 		bounded_at = cluster_clock_ms();

@@ -101,6 +101,9 @@ make_segment(const SlotReport *report)
 			SPI_finish();
 			extension_owner_end(&saved);
 			end += size;
+			/* followers have to have it before anything is written there */
+			if (partition->leader != 0 && partition_is_led_here(partition))
+				position_store(partition, POSITION_SEGMENTS_END, end);
 		}
 	}
 	PopActiveSnapshot();
@@ -296,6 +299,8 @@ tell_log_start_task(void *arg)
 		{
 			if (!position_read(partition, POSITION_LOG_START, &known) || known != row.log_start)
 				position_store(partition, POSITION_LOG_START, row.log_start);
+			if (!position_read(partition, POSITION_SEGMENTS_END, &known) || known < segments_end(partition))
+				position_store(partition, POSITION_SEGMENTS_END, segments_end(partition));
 			/* it is told with each move, which may be long ago or to come */
 			if (!position_read(partition, POSITION_HIGH_WATERMARK, &known))
 				position_store(partition, POSITION_HIGH_WATERMARK, row.high_watermark);

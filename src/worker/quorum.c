@@ -111,6 +111,12 @@ read_row(void)
 		proc_exit(0);
 }
 
+static void
+read_row_task(void *arg)
+{
+	read_row();
+}
+
 /*
  * Runs a decision over the row as it is now, stores what it has changed, and has it
  * on disk.  A decision that finds nothing to do returns false.
@@ -432,6 +438,29 @@ publish_role(void)
 	}
 }
 
+/* Answers are decided upon as they come. */
+static void
+hear(void *arg)
+{
+	links_wait(Min(run.times.heartbeat / 2, 200), *(uint32 *) arg, take_answer);
+}
+
+/*
+ * One look.  An error in it (the row may be locked by a session for longer than the
+ * worker waits) is tried again; nothing has been sent that is not stored.
+ */
+static void
+look(void *arg)
+{
+	/* somebody who has changed the row wakes us */
+	read_row();
+	hear_controller();
+	go_on();
+	publish_role();
+	links_keep(Max(run.times.election, 1000));
+	send_what_is_due();
+}
+
 void
 pgtopic_quorum_main(Datum arg)
 {
@@ -440,10 +469,8 @@ pgtopic_quorum_main(Datum arg)
 	int64		round_at = 0;
 
 	quorum_run_init(&run, 0, times(), cluster_clock_ms(), random_number());
-	read_row();
-	/* who is alone has nobody to wait for */
-	if (members.count == 1)
-		run.election_due = 0;
+	if (worker_run_task("reading the cluster's metadata", read_row_task, NULL) && members.count == 1)
+		run.election_due = 0;	/* who is alone has nobody to wait for */
 	for (;;)
 	{
 		int64		now = cluster_clock_ms();
@@ -457,13 +484,9 @@ pgtopic_quorum_main(Datum arg)
 		}
 		MemoryContextReset(context);
 		MemoryContextSwitchTo(context);
-		/* somebody who has changed the row wakes us */
-		read_row();
-		hear_controller();
-		go_on();
-		publish_role();
-		links_keep(Max(run.times.election, 1000));
-		send_what_is_due();
-		links_wait(Min(run.times.heartbeat / 2, 200), wait_event, take_answer);
+		(void) worker_run_task("agreeing on the cluster's metadata", look, NULL);
+		worker_doing(NULL);
+		if (!worker_run_task("hearing other brokers", hear, &wait_event))
+			pg_usleep(1000L);
 	}
 }

@@ -26,6 +26,7 @@
 #include "cluster/publish.h"
 #include "cluster/store.h"
 #include "shmem/cluster_state.h"
+#include "worker/arrivals.h"
 #include "worker/replication.h"
 #include "worker/workers.h"
 
@@ -100,6 +101,7 @@ pgtopic_replication_main(Datum arg)
 		TimestampTz now = GetCurrentTimestamp();
 
 		worker_round(context);
+		arrivals_begin_round(context);
 		checkpoints = TimestampDifferenceExceeds(stored, now, pgtopic_checkpoint_interval);
 		if (checkpoints)
 			stored = now;
