@@ -94,6 +94,21 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 	((persistent)->invalidated != RS_INVAL_NONE)
 #endif
 
+/* 17: a logical slot can be synchronised to standbys */
+#if PG_VERSION_NUM < 170000
+#define compat_create_logical_slot(name) \
+	((void) OidFunctionCall4(F_PG_CREATE_LOGICAL_REPLICATION_SLOT, \
+							 DirectFunctionCall1(namein, CStringGetDatum(name)), \
+							 DirectFunctionCall1(namein, CStringGetDatum("pgoutput")), \
+							 BoolGetDatum(false), BoolGetDatum(false)))
+#else
+#define compat_create_logical_slot(name) \
+	((void) OidFunctionCall5(F_PG_CREATE_LOGICAL_REPLICATION_SLOT, \
+							 DirectFunctionCall1(namein, CStringGetDatum(name)), \
+							 DirectFunctionCall1(namein, CStringGetDatum("pgoutput")), \
+							 BoolGetDatum(false), BoolGetDatum(false), BoolGetDatum(false)))
+#endif
+
 /* 17: logical messages can be flushed at once */
 #if PG_VERSION_NUM < 170000
 #define compat_log_logical_message(prefix)	LogLogicalMessage(prefix, "", 0, false)

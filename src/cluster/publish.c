@@ -11,7 +11,10 @@
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
 #include "base/compat.h"
 #include "catalog/cluster.h"
@@ -101,12 +104,24 @@ publish_create_slot(int32 follower)
 {
 	ExtensionOwner saved;
 
+	ResourceOwner owner;
+	char	   *slot = slot_name(follower);
+	bool		there;
+
 	extension_owner_begin(&saved);
 	SPI_connect();
-	(void) exists(psprintf("SELECT pg_catalog.pg_create_logical_replication_slot(%s, 'pgoutput')"
-						   " WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %s)",
-						   quote_literal_cstr(slot_name(follower)), quote_literal_cstr(slot_name(follower))));
+	there = exists(psprintf("SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %s",
+							quote_literal_cstr(slot)));
 	SPI_finish();
+	/*
+	 * Not by SPI: where the slot has to wait for transactions, the decoding of their
+	 * invalidations leaves another resource owner behind, and the query's snapshot
+	 * would be "not owned by resource owner".
+	 */
+	owner = CurrentResourceOwner;
+	if (!there)
+		compat_create_logical_slot(slot);
+	CurrentResourceOwner = owner;
 	extension_owner_end(&saved);
 }
 

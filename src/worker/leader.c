@@ -441,6 +441,7 @@ lead(void *arg)
 static void
 bound_wal(void *arg)
 {
+	const Look *look = arg;
 	ExtensionOwner saved;
 	int			count;
 	int32	   *followers;
@@ -467,6 +468,10 @@ bound_wal(void *arg)
 						   pgtopic_follower_wal_keep_size)));
 	}
 	worker_owner_end(&saved, round_context);
+
+	/* it may have been out of sync in the metadata, and waited for all the same */
+	for (int i = 0; count > 0 && i < look->led_count; i++)
+		(void) update_slot(&look->led[i]);
 }
 
 /*
@@ -527,7 +532,7 @@ leader_run(void)
 	{
 		bounded_at = cluster_clock_ms();
 		(void) worker_run_task("looking at slots of partitions", update_stale_slots, NULL);
-		(void) worker_run_task("looking at the WAL kept for followers", bound_wal, NULL);
+		(void) worker_run_task("looking at the WAL kept for followers", bound_wal, &now);
 	}
 	return busy;
 }

@@ -123,7 +123,8 @@ result_is($s[3], "SELECT key, value, headers FROM fetch_messages('old', 1, 0)", 
 result_is($s[2], "SELECT value FROM fetch_messages_bytes('bytes', 0, 0)", '\xff00', '... and bytes');
 $cluster->wait_until(3, "SELECT sum(committed_offset) FROM consumer_group_status WHERE topic = 'old' AND consumer_group = 'g'", 'positions are copied', '10');
 result_is($s[2], "SELECT elect_leader('old', 0, 3)", '', 'another broker leads what broker 1 had');
-result_is($s[2], "SELECT min(log_offset), count(*) FROM consume('old', 'g', 1000)", '10|240', '... and the group goes on where it was');
+is(join(' ', sort map { $s[2]->query_ok("SELECT partition || ':' || min(log_offset) || ':' || count(*) FROM consume('old', 'g', 1000) GROUP BY partition") } 1, 2),
+	'0:10:240 1:0:1', '... and the group goes on where it was');
 
 # --- secrets ---
 
@@ -133,7 +134,7 @@ for my $i (1 .. 3)
 	{
 		unlike($s[$i]->query_ok("SELECT coalesce(string_agg(v::text, ' '), '') FROM $view v"), qr/\Q$password\E/, "broker $i: $view shows no password");
 	}
-	like($s[$i]->query_ok('SELECT conninfo FROM broker_status WHERE broker = 1'), qr/host='?127\.0\.0\.1'? .*user='?pgtopic_peer/, '... but the rest of the conninfo');
+	like($s[$i]->query_ok('SELECT conninfo FROM broker_status WHERE broker = 1'), qr/user='pgtopic_peer' dbname='postgres' host='127\.0\.0\.1' port='$port'$/, '... but the rest of the conninfo');
 	error_is($s[$i], "SET ROLE pgtopic_peer; SELECT * FROM pgtopic.$_", '42501', qr/permission denied/, "... and the role of brokers cannot read pgtopic.$_") for 'broker', 'cluster';
 	$s[$i]->query_ok('RESET ROLE');
 }
@@ -194,5 +195,6 @@ is($cluster->ask_ok(1, "SELECT count(*) FROM fetch_messages('old', 0, 5)"), '245
 is($cluster->ask_ok(1, "BEGIN; SELECT create_topic('x'); ROLLBACK; SELECT count(*) FROM broker_status"), "x\n0", '... and can make some in a transaction again');
 
 $cluster->stop_all;
-$cluster->log_clean(faults => 1);
+# the controller may be the one that leaves, and a slot be gone before its subscription
+$cluster->log_clean(faults => 1, allow => [ qr/(?:is not|has no|lost the) controller/, qr/replication slot "[^"]*" does not exist/ ]);
 done_testing();
