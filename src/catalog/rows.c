@@ -117,7 +117,8 @@ enum PartitionColumn
 	PARTITION_REPLICAS,
 	PARTITION_ISR,
 	PARTITION_SUCCESSOR,		/* since 0.2.0 */
-	PARTITION_COLUMNS = PARTITION_SUCCESSOR
+	PARTITION_PLACEMENTS,
+	PARTITION_COLUMNS = PARTITION_PLACEMENTS
 };
 
 /* Takes an array of brokers apart; returns how many there are. */
@@ -168,6 +169,8 @@ partition_row_by_number(int32 topic, int32 partition, PartitionRow *row)
 		row->leader = DatumGetInt32(values[PARTITION_LEADER - 1]);
 		row->leader_epoch = DatumGetInt32(values[PARTITION_LEADER_EPOCH - 1]);
 		row->successor = DatumGetInt32(values[PARTITION_SUCCESSOR - 1]);
+		if (RelationGetDescr(relation)->natts >= PARTITION_PLACEMENTS)
+			(void) read_brokers(values[PARTITION_PLACEMENTS - 1], row->placements);
 		row->replicas_count = read_brokers(values[PARTITION_REPLICAS - 1], row->replicas);
 		row->isr_count = read_brokers(values[PARTITION_ISR - 1], row->isr);
 	}

@@ -194,19 +194,20 @@ static bool
 apply_partition_row(const ImagePartition *partition)
 {
 	char	   *replicas = array_literal(partition->replicas, partition->replicas_count);
+	char	   *placements = array_literal(partition->placed, partition->replicas_count);
 	char	   *isr = array_literal(partition->isr, partition->isr_count);
 
 	extension_execute(SPI_OK_INSERT,
 					  "INSERT INTO pgtopic.partition AS p (topic_id, partition, leader, leader_epoch,"
-					  " successor, replicas, isr) VALUES (%d, %d, %d, %d, %d, %s, %s)"
+					  " successor, replicas, placements, isr) VALUES (%d, %d, %d, %d, %d, %s, %s, %s)"
 					  " ON CONFLICT (topic_id, partition) DO UPDATE SET leader = excluded.leader,"
 					  " leader_epoch = excluded.leader_epoch, successor = excluded.successor,"
-					  " replicas = excluded.replicas, isr = excluded.isr"
-					  " WHERE (p.leader, p.leader_epoch, p.successor, p.replicas, p.isr) IS DISTINCT FROM"
+					  " replicas = excluded.replicas, placements = excluded.placements, isr = excluded.isr"
+					  " WHERE (p.leader, p.leader_epoch, p.successor, p.replicas, p.placements, p.isr) IS DISTINCT FROM"
 					  " (excluded.leader, excluded.leader_epoch, excluded.successor, excluded.replicas,"
-					  " excluded.isr)",
+					  " excluded.placements, excluded.isr)",
 					  partition->topic, partition->number, partition->leader, partition->leader_epoch,
-					  partition->successor, replicas, isr);
+					  partition->successor, replicas, placements, isr);
 	return SPI_processed > 0;
 }
 
@@ -235,7 +236,8 @@ apply_storage(const ImageTopic *topic, const ImagePartition *partition, int32 se
 	extension_execute(SPI_OK_DELETE,
 					  "DELETE FROM pgtopic.follower f USING pgtopic.partition p"
 					  " WHERE f.topic_id = %d AND f.partition = %d AND p.topic_id = f.topic_id"
-					  " AND p.partition = f.partition AND (p.leader <> %d OR f.follower <> ALL (p.replicas))",
+					  " AND p.partition = f.partition AND (p.leader <> %d OR f.placement IS DISTINCT FROM"
+					  " p.placements[pg_catalog.array_position(p.replicas, f.follower)])",
 					  topic->id, partition->number, self);
 }
 
