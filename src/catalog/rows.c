@@ -225,6 +225,7 @@ follower_row_states(int32 topic, int32 partition, FollowerRow rows[BROKERS_MAX])
 		char	   *state = TextDatumGetCString(heap_getattr(tuple, FOLLOWER_STATE, desc, &isnull));
 
 		rows[count].follower = DatumGetInt32(heap_getattr(tuple, FOLLOWER_FOLLOWER, desc, &isnull));
+		rows[count].placement = DatumGetInt32(heap_getattr(tuple, FOLLOWER_PLACEMENT, desc, &isnull));
 		rows[count].phase = phase_from_text(state);
 		count++;
 		pfree(state);

@@ -73,6 +73,7 @@ typedef enum FollowerPhase
 typedef struct FollowerRow
 {
 	int32		follower;
+	int32		placement;
 	FollowerPhase phase;
 } FollowerRow;
 

@@ -253,7 +253,7 @@ set_state(const Led *led, int32 follower, const char *state)
 static void
 change_isr(const Look *look, const Led *led, int32 follower, bool joins)
 {
-	const char *args[6];
+	const char *args[7];
 
 	worker_begin_transaction();
 	args[0] = psprintf("%d", led->topic);
@@ -262,7 +262,8 @@ change_isr(const Look *look, const Led *led, int32 follower, bool joins)
 	args[3] = psprintf("%d", led->row.leader_epoch);
 	args[4] = psprintf("%d", follower);
 	args[5] = joins ? "1" : "0";
-	(void) cluster_change(CHANGE_ISR, args, 6, WORKER_WAIT_MS);
+	args[6] = psprintf("%d", placement_of(led, follower));
+	(void) cluster_change(CHANGE_ISR, args, 7, WORKER_WAIT_MS);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
 	ereport(LOG,
