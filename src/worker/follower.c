@@ -155,7 +155,10 @@ int_text(int64 number)
 	return psprintf(INT64_FORMAT, number);
 }
 
-/* Calls one of peer_unpublish, peer_publish, peer_ready for a partition. */
+/*
+ * Calls one of peer_unpublish, peer_publish, peer_ready for a partition.  What we say by
+ * it of our copy must not be taken back by a crash.
+ */
 static PGresult *
 call_for(Leader *leader, const Replica *replica, const char *sql, int nparams)
 {
@@ -166,6 +169,7 @@ call_for(Leader *leader, const Replica *replica, const char *sql, int nparams)
 	params[2] = int_text(replica->partition);
 	params[3] = int_text(replica->leader_epoch);
 	params[4] = int_text(replica->from_offset);
+	applying_flush();
 	return call(leader, sql, nparams, params);
 }
 
@@ -354,8 +358,6 @@ cut_and_publish(Leader *leader, Replica *replica)
 		replica->state = pstrdup(REPLICA_CUT);
 		make_segments(leader, replica, &log_start);
 	}
-	/* we claim to have what is below from_offset, and a crash must not take it away */
-	applying_flush();
 	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_publish($1, $2, $3, $4, $5)", 5));
 	set_state(replica, REPLICA_PUBLISHED);
 }
