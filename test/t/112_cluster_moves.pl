@@ -28,7 +28,8 @@ sub is_at
 	my $where = "SELECT concat_ws(' ', replicas, ARRAY(SELECT i FROM unnest(isr) i ORDER BY array_position(replicas, i))) FROM partition_status WHERE topic = '$topic' AND partition = $partition";
 	$cluster->wait_until($_, $where, "$name: seen by broker $_", "$replicas $replicas") for $cluster->running;
 	my ($any) = $cluster->running;
-	$cluster->ask_ok($any, "SELECT elect_leader('$topic', $partition)");
+	# under load it may take more than one try: transactions have to end in time
+	$cluster->poll(sub { defined $cluster->ask($any, "SELECT elect_leader('$topic', $partition)") ? 1 : 0 }, 1);
 	$cluster->wait_until($_, "SELECT leader FROM partition_status WHERE topic = '$topic' AND partition = $partition", undef, $first) for $cluster->running;
 	return;
 }

@@ -328,7 +328,9 @@ sub wait_in_sync
 {
 	my ($self, $seconds, $name, %param) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return is($self->poll(sub { $self->out_of_sync(%param) }, '', $seconds), '', $name // 'all replicas are in sync');
+	my $problem = $self->poll(sub { $self->out_of_sync(%param) }, '', $seconds);
+	$self->diagnose if $problem ne '';
+	return is($problem, '', $name // 'all replicas are in sync');
 }
 
 # { partition => { leader, replicas => [...], isr => [...], start, high_watermark, end } }, as a broker sees it.
