@@ -683,6 +683,12 @@ my $CONNECTION = qr/
 	| the\ database\ system\ is\ (?:starting\ up|shutting\ down|not\ yet\ accepting\ connections|in\ recovery\ mode)
 	| replication\ slot\ "[^"]*"\ is\ active\ for\ PID
 	| timeout\ expired
+	| does\ not\ answer
+	| terminating\ connection\ due\ to\ unexpected\ postmaster\ exit
+	| replication\ slot\ "[^"]*"\ does\ not\ exist
+	| cannot\ read\ from\ logical\ replication\ slot
+	| replication\ origin\ with\ ID\ \d+\ is\ already\ active
+	| controller\ of\ the\ cluster
 	/x;
 
 # A test: logs of all servers have nothing in them that nobody has asked for, up to
