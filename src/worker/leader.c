@@ -206,6 +206,17 @@ look(void *arg)
 		row->placement = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 5));
 		row->state = MemoryContextStrdup(round_context,
 										 SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4));
+		/*
+		 * After a restart nobody else makes one known that is lagging, and what is not
+		 * known cannot be seen to catch up.
+		 */
+		if (follower_find(MyDatabaseId, row->follower) < 0)
+		{
+			char		slot[NAMEDATALEN];
+
+			follower_slot_name(cluster_id(), result->self, row->follower, slot);
+			(void) follower_mask(MyDatabaseId, row->follower, slot);
+		}
 	}
 	worker_owner_end(&saved, round_context);
 }

@@ -28,9 +28,27 @@ sub is_at
 	my $where = "SELECT concat_ws(' ', replicas, ARRAY(SELECT i FROM unnest(isr) i ORDER BY array_position(replicas, i))) FROM partition_status WHERE topic = '$topic' AND partition = $partition";
 	$cluster->wait_until($_, $where, "$name: seen by broker $_", "$replicas $replicas") for $cluster->running;
 	my ($any) = $cluster->running;
-	$cluster->ask_ok($any, "SELECT elect_leader('$topic', $partition)");
+	# under load it may take more than one try: transactions have to end in time
+	$cluster->poll(sub { defined $cluster->ask($any, "SELECT elect_leader('$topic', $partition)") ? 1 : 0 }, 1);
 	$cluster->wait_until($_, "SELECT leader FROM partition_status WHERE topic = '$topic' AND partition = $partition", undef, $first) for $cluster->running;
 	return;
+}
+
+# Begins a move, and waits for its end.  It needs a handover where the leader is not among
+# the replicas, and one is called off if transactions do not end in time; then it is
+# asked for again.
+sub move
+{
+	my ($by, $topic, $partition, $replicas, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $there = "SELECT replicas FROM partition_status WHERE topic = '$topic' AND partition = $partition";
+	for (1 .. 4)
+	{
+		$cluster->ask_ok($by, "SELECT move_partition('$topic', $partition, '$replicas')");
+		last if $cluster->poll(sub { $cluster->ask($by, $there) }, $replicas, 15) eq $replicas;
+		note "$topic-$partition is not at $replicas yet";
+	}
+	return is_at($topic, $partition, $replicas, $name);
 }
 
 sub finish
@@ -93,19 +111,17 @@ $load = PgtopicLoad->new($cluster, topic => 't');
 $load->producer($_) for 'x', 'y';
 $load->consumer('z', group => 'g2');
 $load->await_progress(20);
-for my $turn (1 .. 3)
+for my $turn (1 .. 2)
 {
 	for my $replicas ('{1}', '{3,2}', '{2,3,1}')
 	{
-		$cluster->ask_ok($turn, "SELECT move_partition('t', 1, '$replicas')");
-		is_at('t', 1, $replicas, "turn $turn: moved to $replicas");
+		move($turn, 't', 1, $replicas, "turn $turn: moved to $replicas");
 		$load->await_progress(5);
 	}
 }
 # one that is replaced while it is under way
 $cluster->ask_ok(1, "SELECT move_partition('t', 0, '{3}')");
-$cluster->ask_ok(1, "SELECT move_partition('t', 0, '{1,2}')");
-is_at('t', 0, '{1,2}', 'a move that replaces another one');
+move(1, 't', 0, '{1,2}', 'a move that replaces another one');
 
 my $s = $cluster->session(1);
 for (
@@ -198,7 +214,7 @@ $load->await_progress(10);
 $cluster->ask_ok(2, "SELECT create_topic('single', partitions => 4)");
 $cluster->wait_until(1, "SELECT count(DISTINCT leader) FROM partition_status WHERE topic = 'single'", undef, '4');
 my $leader = $cluster->session(1);
-error_is($leader, 'SELECT remove_broker(4)', '55000', qr/broker 4 has the last replica in sync/, 'refused: a broker with the last in-sync replica of something');
+error_is($leader, 'SELECT remove_broker(4)', '55006', qr/broker 4 is there/, 'refused: a broker that is there');
 error_is($leader, 'SELECT remove_broker(1)', '22023', qr/leave_cluster/, 'refused: itself');
 error_is($leader, 'SELECT remove_broker(9)', '42704', qr/broker 9 does not exist/, 'refused: one that is not there');
 $leader->quit;
@@ -227,8 +243,7 @@ $load->await_progress(10);
 # and another one in its place, which gets a number of its own
 is($cluster->add_node, 5, 'a fifth server');
 $cluster->join_broker(5);
-$cluster->ask_ok(1, "SELECT move_partition('t', $_, '{5,1,2}')") for 0 .. 2;
-is_at('t', $_, '{5,1,2}', "partition $_ moves to it") for 0 .. 2;
+move(1, 't', $_, '{5,1,2}', "partition $_ moves to it") for 0 .. 2;
 finish($load, 'brokers that come and go');
 
 # the one that was taken out does not know it, and must not be listened to

@@ -123,7 +123,7 @@ result_is($s[3], "SELECT key, value, headers FROM fetch_messages('old', 1, 0)", 
 result_is($s[2], "SELECT value FROM fetch_messages_bytes('bytes', 0, 0)", '\xff00', '... and bytes');
 $cluster->wait_until(3, "SELECT sum(committed_offset) FROM consumer_group_status WHERE topic = 'old' AND consumer_group = 'g'", 'positions are copied', '10');
 result_is($s[2], "SELECT elect_leader('old', 0, 3)", '', 'another broker leads what broker 1 had');
-is(join(' ', sort map { $s[2]->query_ok("SELECT partition || ':' || min(log_offset) || ':' || count(*) FROM consume('old', 'g', 1000) GROUP BY partition") } 1, 2),
+is(join(' ', sort map { $s[2]->query_ok("SELECT partition || ':' || min(log_offset) || ':' || count(*) FROM consume('old', 'g', 1000, max_wait => '20 s') GROUP BY partition") } 1, 2),
 	'0:10:240 1:0:1', '... and the group goes on where it was');
 
 # --- secrets ---

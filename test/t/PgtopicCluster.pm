@@ -256,7 +256,10 @@ sub leave
 sub remove
 {
 	my ($self, $number, $by) = @_;
-	$self->ask_ok($by, "SELECT remove_broker($number)");
+	# not one that may be there
+	$self->wait_until($by, "SELECT state FROM broker_status WHERE broker = $number", undef, 'offline');
+	my $removed = $self->poll(sub { defined $self->ask($by, "SELECT remove_broker($number)") ? 1 : 0 }, 1);
+	die "broker $number cannot be removed: $self->{brokers}[$by]{asked_error}\n" if $removed ne '1';
 	$self->_broker($number)->{outside} = 1;
 	return;
 }
@@ -328,7 +331,9 @@ sub wait_in_sync
 {
 	my ($self, $seconds, $name, %param) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return is($self->poll(sub { $self->out_of_sync(%param) }, '', $seconds), '', $name // 'all replicas are in sync');
+	my $problem = $self->poll(sub { $self->out_of_sync(%param) }, '', $seconds);
+	$self->diagnose if $problem ne '';
+	return is($problem, '', $name // 'all replicas are in sync');
 }
 
 # { partition => { leader, replicas => [...], isr => [...], start, high_watermark, end } }, as a broker sees it.
@@ -681,6 +686,12 @@ my $CONNECTION = qr/
 	| the\ database\ system\ is\ (?:starting\ up|shutting\ down|not\ yet\ accepting\ connections|in\ recovery\ mode)
 	| replication\ slot\ "[^"]*"\ is\ active\ for\ PID
 	| timeout\ expired
+	| does\ not\ answer
+	| terminating\ connection\ due\ to\ unexpected\ postmaster\ exit
+	| replication\ slot\ "[^"]*"\ does\ not\ exist
+	| cannot\ read\ from\ logical\ replication\ slot
+	| replication\ origin\ with\ ID\ \d+\ is\ already\ active
+	| controller\ of\ the\ cluster
 	/x;
 
 # A test: logs of all servers have nothing in them that nobody has asked for, up to
