@@ -37,11 +37,15 @@ COMMENT ON TABLE pgtopic.broker IS 'the brokers of the cluster, this one include
 ALTER TABLE pgtopic.partition ADD COLUMN successor int NOT NULL DEFAULT 0;
 COMMENT ON COLUMN pgtopic.partition.successor IS 'the replica that the leader is handing over to, or 0';
 
+ALTER TABLE pgtopic.partition ADD COLUMN placements int[] NOT NULL DEFAULT '{1}';
+COMMENT ON COLUMN pgtopic.partition.placements IS 'for each of replicas, which time it is that the broker has become one';
+
 CREATE TABLE pgtopic.replica (
     topic_id int NOT NULL,
     partition int NOT NULL,
     leader int NOT NULL,
     leader_epoch int NOT NULL,
+    placement int NOT NULL,
     state text NOT NULL,
     from_offset bigint NOT NULL,
     since timestamptz NOT NULL,
@@ -54,6 +58,7 @@ CREATE TABLE pgtopic.follower (
     topic_id int NOT NULL,
     partition int NOT NULL,
     follower int NOT NULL,
+    placement int NOT NULL,
     state text NOT NULL,
     since timestamptz NOT NULL,
     PRIMARY KEY (topic_id, partition, follower)
@@ -165,25 +170,25 @@ CREATE FUNCTION pgtopic.peer_forget(follower int, topic int, partition int) RETU
 COMMENT ON FUNCTION pgtopic.peer_forget(int, int, int)
     IS 'forgets how far a follower is with a partition, or with all (topic 0)';
 
-CREATE FUNCTION pgtopic.peer_unpublish(follower int, topic int, partition int, leader_epoch int) RETURNS void
+CREATE FUNCTION pgtopic.peer_unpublish(follower int, topic int, partition int, leader_epoch int, placement int) RETURNS void
     AS 'MODULE_PATHNAME', 'pgtopic_peer_unpublish' LANGUAGE C VOLATILE SECURITY DEFINER;
-COMMENT ON FUNCTION pgtopic.peer_unpublish(int, int, int, int) IS 'takes a partition out of a follower''s publications';
+COMMENT ON FUNCTION pgtopic.peer_unpublish(int, int, int, int, int) IS 'takes a partition out of a follower''s publications';
 
 CREATE FUNCTION pgtopic.peer_log_range(
-    follower int, topic int, partition int, leader_epoch int,
+    follower int, topic int, partition int, leader_epoch int, placement int,
     OUT log_start_offset bigint, OUT log_end_offset bigint
 ) AS 'MODULE_PATHNAME', 'pgtopic_peer_log_range' LANGUAGE C VOLATILE SECURITY DEFINER;
-COMMENT ON FUNCTION pgtopic.peer_log_range(int, int, int, int) IS 'where the log of a partition that is led here starts and ends';
+COMMENT ON FUNCTION pgtopic.peer_log_range(int, int, int, int, int) IS 'where the log of a partition that is led here starts and ends';
 
-CREATE FUNCTION pgtopic.peer_publish(follower int, topic int, partition int, leader_epoch int, from_offset bigint)
+CREATE FUNCTION pgtopic.peer_publish(follower int, topic int, partition int, leader_epoch int, placement int, from_offset bigint)
     RETURNS void
     AS 'MODULE_PATHNAME', 'pgtopic_peer_publish' LANGUAGE C VOLATILE SECURITY DEFINER;
-COMMENT ON FUNCTION pgtopic.peer_publish(int, int, int, int, bigint)
+COMMENT ON FUNCTION pgtopic.peer_publish(int, int, int, int, int, bigint)
     IS 'puts a partition into a follower''s publications, from an offset on';
 
-CREATE FUNCTION pgtopic.peer_ready(follower int, topic int, partition int, leader_epoch int) RETURNS boolean
+CREATE FUNCTION pgtopic.peer_ready(follower int, topic int, partition int, leader_epoch int, placement int) RETURNS boolean
     AS 'MODULE_PATHNAME', 'pgtopic_peer_ready' LANGUAGE C VOLATILE SECURITY DEFINER;
-COMMENT ON FUNCTION pgtopic.peer_ready(int, int, int, int) IS 'says that a follower''s copy of a partition is complete; false if the leader knows nothing of it';
+COMMENT ON FUNCTION pgtopic.peer_ready(int, int, int, int, int) IS 'says that a follower''s copy of a partition is complete; false if the leader knows nothing of it';
 
 -- The messages of what this broker leads, for sessions of others (src/sql/peer_calls.c).
 

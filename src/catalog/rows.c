@@ -117,7 +117,8 @@ enum PartitionColumn
 	PARTITION_REPLICAS,
 	PARTITION_ISR,
 	PARTITION_SUCCESSOR,		/* since 0.2.0 */
-	PARTITION_COLUMNS = PARTITION_SUCCESSOR
+	PARTITION_PLACEMENTS,
+	PARTITION_COLUMNS = PARTITION_PLACEMENTS
 };
 
 /* Takes an array of brokers apart; returns how many there are. */
@@ -168,6 +169,8 @@ partition_row_by_number(int32 topic, int32 partition, PartitionRow *row)
 		row->leader = DatumGetInt32(values[PARTITION_LEADER - 1]);
 		row->leader_epoch = DatumGetInt32(values[PARTITION_LEADER_EPOCH - 1]);
 		row->successor = DatumGetInt32(values[PARTITION_SUCCESSOR - 1]);
+		if (RelationGetDescr(relation)->natts >= PARTITION_PLACEMENTS)
+			(void) read_brokers(values[PARTITION_PLACEMENTS - 1], row->placements);
 		row->replicas_count = read_brokers(values[PARTITION_REPLICAS - 1], row->replicas);
 		row->isr_count = read_brokers(values[PARTITION_ISR - 1], row->isr);
 	}
@@ -182,6 +185,7 @@ enum FollowerColumn
 	FOLLOWER_TOPIC_ID = 1,
 	FOLLOWER_PARTITION,
 	FOLLOWER_FOLLOWER,
+	FOLLOWER_PLACEMENT,
 	FOLLOWER_STATE
 };
 
@@ -221,6 +225,7 @@ follower_row_states(int32 topic, int32 partition, FollowerRow rows[BROKERS_MAX])
 		char	   *state = TextDatumGetCString(heap_getattr(tuple, FOLLOWER_STATE, desc, &isnull));
 
 		rows[count].follower = DatumGetInt32(heap_getattr(tuple, FOLLOWER_FOLLOWER, desc, &isnull));
+		rows[count].placement = DatumGetInt32(heap_getattr(tuple, FOLLOWER_PLACEMENT, desc, &isnull));
 		rows[count].phase = phase_from_text(state);
 		count++;
 		pfree(state);

@@ -48,6 +48,7 @@ typedef struct PartitionRow
 	int32		successor;		/* the leader is handing over to it, or 0 */
 	int			replicas_count;
 	int32		replicas[BROKERS_MAX];
+	int32		placements[BROKERS_MAX];	/* of each of them */
 	int			isr_count;
 	int32		isr[BROKERS_MAX];
 } PartitionRow;
@@ -72,6 +73,7 @@ typedef enum FollowerPhase
 typedef struct FollowerRow
 {
 	int32		follower;
+	int32		placement;
 	FollowerPhase phase;
 } FollowerRow;
 

@@ -119,6 +119,23 @@ apply_brokers(const Image *image)
 	end(&saved, context);
 }
 
+/* Of a topic's partitions that have tables here. */
+static SlotKey *
+slot_keys(int32 topic_id, MemoryContext context, int *count)
+{
+	Topic	   *topic = topic_find_any(topic_id);
+	int			partitions = topic ? topic->partitions_count : 0;
+	SlotKey    *keys = MemoryContextAlloc(context, (partitions + 1) * sizeof(SlotKey));
+
+	*count = 0;
+	for (int p = 0; p < partitions; p++)
+	{
+		if (OidIsValid(topic->partitions[p].relation))
+			keys[(*count)++] = topic->partitions[p].slot.key;
+	}
+	return keys;
+}
+
 /*
  * Topics that the image has not are gone for everybody from here on.  Their tables go
  * when nobody is in the way: see worker/leftovers.c.
@@ -137,9 +154,13 @@ drop_topics(const Image *image)
 
 	for (int i = 0; i < count; i++)
 	{
+		SlotKey    *keys;
+		int			keys_count;
+
 		if (image_topic(image, gone[i]))
 			continue;
 		begin(&saved);
+		keys = slot_keys(gone[i], context, &keys_count);
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.topic WHERE id = %d", gone[i]);
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.partition WHERE topic_id = %d", gone[i]);
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.replica WHERE topic_id = %d", gone[i]);
@@ -148,6 +169,9 @@ drop_topics(const Image *image)
 		if (OidIsValid(extension_relation(psprintf("t%d", gone[i]))))
 			extension_execute(SPI_OK_UTILITY, "COMMENT ON TABLE pgtopic.t%d IS NULL", gone[i]);
 		end(&saved, context);
+		/* who has produced there and commits now waits for no follower: they do not copy it */
+		for (int k = 0; k < keys_count; k++)
+			slot_set_replicas(&keys[k], 0, 0, 1);
 	}
 }
 
@@ -194,19 +218,20 @@ static bool
 apply_partition_row(const ImagePartition *partition)
 {
 	char	   *replicas = array_literal(partition->replicas, partition->replicas_count);
+	char	   *placements = array_literal(partition->placed, partition->replicas_count);
 	char	   *isr = array_literal(partition->isr, partition->isr_count);
 
 	extension_execute(SPI_OK_INSERT,
 					  "INSERT INTO pgtopic.partition AS p (topic_id, partition, leader, leader_epoch,"
-					  " successor, replicas, isr) VALUES (%d, %d, %d, %d, %d, %s, %s)"
+					  " successor, replicas, placements, isr) VALUES (%d, %d, %d, %d, %d, %s, %s, %s)"
 					  " ON CONFLICT (topic_id, partition) DO UPDATE SET leader = excluded.leader,"
 					  " leader_epoch = excluded.leader_epoch, successor = excluded.successor,"
-					  " replicas = excluded.replicas, isr = excluded.isr"
-					  " WHERE (p.leader, p.leader_epoch, p.successor, p.replicas, p.isr) IS DISTINCT FROM"
+					  " replicas = excluded.replicas, placements = excluded.placements, isr = excluded.isr"
+					  " WHERE (p.leader, p.leader_epoch, p.successor, p.replicas, p.placements, p.isr) IS DISTINCT FROM"
 					  " (excluded.leader, excluded.leader_epoch, excluded.successor, excluded.replicas,"
-					  " excluded.isr)",
+					  " excluded.placements, excluded.isr)",
 					  partition->topic, partition->number, partition->leader, partition->leader_epoch,
-					  partition->successor, replicas, isr);
+					  partition->successor, replicas, placements, isr);
 	return SPI_processed > 0;
 }
 
@@ -235,7 +260,8 @@ apply_storage(const ImageTopic *topic, const ImagePartition *partition, int32 se
 	extension_execute(SPI_OK_DELETE,
 					  "DELETE FROM pgtopic.follower f USING pgtopic.partition p"
 					  " WHERE f.topic_id = %d AND f.partition = %d AND p.topic_id = f.topic_id"
-					  " AND p.partition = f.partition AND (p.leader <> %d OR f.follower <> ALL (p.replicas))",
+					  " AND p.partition = f.partition AND (p.leader <> %d OR f.placement IS DISTINCT FROM"
+					  " p.placements[pg_catalog.array_position(p.replicas, f.follower)])",
 					  topic->id, partition->number, self);
 }
 

@@ -144,9 +144,19 @@ run_change(Image *image, const Args *args, int32 *id, bool *changed, ImageProble
 		return image_elect_leader(image, arg_int32(args, 0), arg_int32(args, 1),
 								  arg_int32(args, 2), problem);
 	if (strcmp(op, CHANGE_ISR) == 0)
+	{
+		const ImagePartition *partition = image_partition(image, arg_int32(args, 0), arg_int32(args, 1));
+
+		/* it is about a replica that was taken away since, and given back */
+		if (partition && partition_placement(partition, arg_int32(args, 4)) != arg_int32(args, 6))
+		{
+			*changed = false;
+			return true;
+		}
 		return image_change_isr(image, arg_int32(args, 0), arg_int32(args, 1), arg_int32(args, 2),
 								arg_int32(args, 3), arg_int32(args, 4), arg_int32(args, 5) != 0,
 								changed, problem);
+	}
 	if (strcmp(op, CHANGE_HAND_OVER) == 0)
 		return image_hand_over(image, arg_int32(args, 0), arg_int32(args, 1), arg_int32(args, 2),
 							   arg_int32(args, 3), arg_int32(args, 4), arg_int32(args, 5) != 0,

@@ -367,7 +367,7 @@ forget_cluster(bool with_topics)
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.replica");
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower");
 	extension_execute(SPI_OK_UPDATE,
-					  "UPDATE pgtopic.partition SET leader = 1, successor = 0, replicas = '{1}', isr = '{1}'");
+					  "UPDATE pgtopic.partition SET leader = 1, successor = 0, replicas = '{1}', placements = '{1}', isr = '{1}'");
 	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.topic SET replication_factor = 1, min_insync_replicas = NULL");
 	if (with_topics)
 		apply_no_topics();

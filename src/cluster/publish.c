@@ -127,7 +127,7 @@ publish_create_slot(int32 follower)
 
 /* The partition, if this broker leads it in that epoch and the follower is a replica. */
 static LogPartition *
-led_partition(int32 follower, int32 topic_id, int32 number, int32 leader_epoch)
+led_partition(int32 follower, int32 topic_id, int32 number, int32 leader_epoch, int32 placement)
 {
 	Topic	   *topic = topic_find_any(topic_id);
 	LogPartition *partition;
@@ -147,7 +147,7 @@ led_partition(int32 follower, int32 topic_id, int32 number, int32 leader_epoch)
 				 errmsg("broker %d does not lead partition %d of topic \"%s\" in epoch %d",
 						cluster_self(), number, topic->name, leader_epoch)));
 	for (int i = 0; i < row.replicas_count; i++)
-		is_replica |= row.replicas[i] == follower;
+		is_replica |= row.replicas[i] == follower && row.placements[i] == placement;
 	if (!is_replica)
 		ereport(ERROR,
 				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
@@ -223,15 +223,15 @@ check_nothing_to_lose(int32 follower, const LogPartition *partition)
 }
 
 void
-publish_remove(int32 follower, int32 topic, int32 number, int32 leader_epoch)
+publish_remove(int32 follower, int32 topic, int32 number, int32 leader_epoch, int32 placement)
 {
 	ExtensionOwner saved;
 
 	partition_lock_replicas(topic, number);
 	extension_owner_begin(&saved);
 	SPI_connect();
-	check_nothing_to_lose(follower, led_partition(follower, topic, number, leader_epoch));
-	(void) partition_update_slot(led_partition(follower, topic, number, leader_epoch));
+	check_nothing_to_lose(follower, led_partition(follower, topic, number, leader_epoch, placement));
+	(void) partition_update_slot(led_partition(follower, topic, number, leader_epoch, placement));
 	extension_execute(SPI_OK_DELETE,
 					  "DELETE FROM pgtopic.follower WHERE topic_id = %d AND partition = %d AND follower = %d",
 					  topic, number, follower);
@@ -241,18 +241,18 @@ publish_remove(int32 follower, int32 topic, int32 number, int32 leader_epoch)
 }
 
 void
-publish_set_state(int32 follower, int32 topic, int32 number, const char *state)
+publish_set_state(int32 follower, int32 topic, int32 number, int32 placement, const char *state)
 {
 	extension_execute(SPI_OK_INSERT,
-					  "INSERT INTO pgtopic.follower (topic_id, partition, follower, state, since)"
-					  " VALUES (%d, %d, %d, %s, pg_catalog.clock_timestamp())"
+					  "INSERT INTO pgtopic.follower (topic_id, partition, follower, placement, state, since)"
+					  " VALUES (%d, %d, %d, %d, %s, pg_catalog.clock_timestamp())"
 					  " ON CONFLICT (topic_id, partition, follower) DO UPDATE"
-					  " SET state = excluded.state, since = excluded.since",
-					  topic, number, follower, quote_literal_cstr(state));
+					  " SET placement = excluded.placement, state = excluded.state, since = excluded.since",
+					  topic, number, follower, placement, quote_literal_cstr(state));
 }
 
 void
-publish_add(int32 follower, int32 topic, int32 number, int32 leader_epoch,
+publish_add(int32 follower, int32 topic, int32 number, int32 leader_epoch, int32 placement,
 			int64 from_offset)
 {
 	char	   *data = publication_name(follower, false);
@@ -262,7 +262,7 @@ publish_add(int32 follower, int32 topic, int32 number, int32 leader_epoch,
 	partition_lock_replicas(topic, number);
 	extension_owner_begin(&saved);
 	SPI_connect();
-	(void) led_partition(follower, topic, number, leader_epoch);
+	(void) led_partition(follower, topic, number, leader_epoch, placement);
 	/* the follower has not heard our last answer: it is as it asks for */
 	if (is_published(data, psprintf("t%d_p%d", topic, number)) &&
 		is_published(positions, psprintf("t%d_p%d_offsets", topic, number)))
@@ -278,16 +278,16 @@ publish_add(int32 follower, int32 topic, int32 number, int32 leader_epoch,
 		extension_execute(SPI_OK_UTILITY, "ALTER PUBLICATION %s ADD TABLE pgtopic.t%d_p%d", data, topic, number);
 	extension_execute(SPI_OK_UTILITY, "ALTER PUBLICATION %s ADD TABLE pgtopic.t%d_p%d_offsets",
 					  positions, topic, number);
-	publish_set_state(follower, topic, number, FOLLOWER_IS_PUBLISHED);
+	publish_set_state(follower, topic, number, placement, FOLLOWER_IS_PUBLISHED);
 	SPI_finish();
 	extension_owner_end(&saved);
 }
 
 void
-publish_log_range(int32 follower, int32 topic, int32 number, int32 leader_epoch,
+publish_log_range(int32 follower, int32 topic, int32 number, int32 leader_epoch, int32 placement,
 				  int64 *log_start, int64 *log_end)
 {
-	LogPartition *partition = led_partition(follower, topic, number, leader_epoch);
+	LogPartition *partition = led_partition(follower, topic, number, leader_epoch, placement);
 	SlotState	state;
 
 	partition_state(partition, &state);
@@ -296,14 +296,14 @@ publish_log_range(int32 follower, int32 topic, int32 number, int32 leader_epoch,
 }
 
 bool
-publish_ready(int32 follower, int32 topic, int32 number, int32 leader_epoch)
+publish_ready(int32 follower, int32 topic, int32 number, int32 leader_epoch, int32 placement)
 {
 	ExtensionOwner saved;
 	bool		known;
 
 	extension_owner_begin(&saved);
 	SPI_connect();
-	(void) led_partition(follower, topic, number, leader_epoch);
+	(void) led_partition(follower, topic, number, leader_epoch, placement);
 	extension_execute(SPI_OK_UPDATE,
 					  "UPDATE pgtopic.follower SET state = '" FOLLOWER_IS_REPORTED "', since = pg_catalog.clock_timestamp()"
 					  " WHERE topic_id = %d AND partition = %d AND follower = %d AND state = '" FOLLOWER_IS_PUBLISHED "'",

@@ -55,15 +55,18 @@ extern void publish_forget(int32 follower, int32 topic, int32 partition);
 
 /*
  * The three steps for a partition.  Raise 57P03 if this broker does not lead it in
- * this epoch (then the follower has newer metadata, or older), or follower is no
- * replica of it; publish_remove() also while the follower has something to lose.
+ * this epoch, or follower has no replica of this placement (then it has newer metadata,
+ * or older); publish_remove() also while the follower has something to lose.
  */
-extern void publish_remove(int32 follower, int32 topic, int32 partition, int32 leader_epoch);
+extern void publish_remove(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
+						   int32 placement);
 extern void publish_add(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
+						   int32 placement,
 						int64 from_offset);
 
 /* False if the leader knows nothing of the copy: it has to be begun anew. */
-extern bool publish_ready(int32 follower, int32 topic, int32 partition, int32 leader_epoch);
+extern bool publish_ready(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
+						   int32 placement);
 
 /* The same for all followers, when this database leaves the cluster. */
 extern void publish_end_all(void);
@@ -80,9 +83,10 @@ extern void publish_tidy(void);
 
 /* Where the leader's log starts and ends now; the same errors. */
 extern void publish_log_range(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
+						   int32 placement,
 							  int64 *log_start, int64 *log_end);
 
-extern void publish_set_state(int32 follower, int32 topic, int32 partition, const char *state);
+extern void publish_set_state(int32 follower, int32 topic, int32 partition, int32 placement, const char *state);
 
 /* Names, in the caller's memory. */
 extern char *publication_name(int32 follower, bool positions);

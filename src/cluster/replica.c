@@ -36,8 +36,10 @@ replicas_read(int *count)
 	extension_execute(SPI_OK_SELECT,
 					  "SELECT p.topic_id::pg_catalog.int8, p.partition::pg_catalog.int8, p.leader::pg_catalog.int8,"
 					  " p.leader_epoch::pg_catalog.int8, COALESCE(r.from_offset, 0),"
-					  " CASE WHEN r.leader = p.leader AND r.leader_epoch = p.leader_epoch THEN r.state"
-					  " ELSE '" REPLICA_NEW "' END"
+					  " CASE WHEN r.leader = p.leader AND r.leader_epoch = p.leader_epoch"
+					  " AND r.placement = p.placements[pg_catalog.array_position(p.replicas, c.self)] THEN r.state"
+					  " ELSE '" REPLICA_NEW "' END,"
+					  " p.placements[pg_catalog.array_position(p.replicas, c.self)]::pg_catalog.int8"
 					  " FROM pgtopic.partition p JOIN pgtopic.cluster c ON c.self = ANY (p.replicas) AND p.leader <> c.self"
 					  " LEFT JOIN pgtopic.replica r ON r.topic_id = p.topic_id AND r.partition = p.partition"
 					  " ORDER BY p.leader, p.topic_id, p.partition");
@@ -52,6 +54,7 @@ replicas_read(int *count)
 		replica->leader = (int32) get_int64(i, 3);
 		replica->leader_epoch = (int32) get_int64(i, 4);
 		replica->from_offset = get_int64(i, 5);
+		replica->placement = (int32) get_int64(i, 7);
 		replica->state = MemoryContextStrdup(context, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 6));
 	}
 	return replicas;
@@ -106,13 +109,13 @@ replica_set_state(const Replica *replica, const char *state)
 	if (strcmp(replica->state, REPLICA_NEW) == 0)
 		from = agreed_offset(replica);
 	extension_execute(SPI_OK_INSERT,
-					  "INSERT INTO pgtopic.replica (topic_id, partition, leader, leader_epoch, state, from_offset, since)"
-					  " VALUES (%d, %d, %d, %d, %s, " INT64_FORMAT ", pg_catalog.clock_timestamp())"
+					  "INSERT INTO pgtopic.replica (topic_id, partition, leader, leader_epoch, placement, state, from_offset, since)"
+					  " VALUES (%d, %d, %d, %d, %d, %s, " INT64_FORMAT ", pg_catalog.clock_timestamp())"
 					  " ON CONFLICT (topic_id, partition) DO UPDATE SET leader = excluded.leader,"
-					  " leader_epoch = excluded.leader_epoch, state = excluded.state,"
+					  " leader_epoch = excluded.leader_epoch, placement = excluded.placement, state = excluded.state,"
 					  " from_offset = excluded.from_offset, since = excluded.since",
 					  replica->topic, replica->partition, replica->leader, replica->leader_epoch,
-					  quote_literal_cstr(state), from);
+					  replica->placement, quote_literal_cstr(state), from);
 }
 
 /*

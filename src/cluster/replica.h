@@ -5,7 +5,7 @@
  *
  * A copy goes through these states, one after the other, so that no step can be
  * skipped (a row of pgtopic.replica; worker/follower.c does the steps):
- *	new			 the leader, or its epoch, is new to us
+ *	new			 the leader, its epoch, or that this broker has the replica is new to us
  *	unpublished	 the leader has taken the tables out of our publications
  *	detached	 they are in none of our subscriptions any more: nothing writes them
  *	cut			 what may differ from the leader's has been removed: all from
@@ -40,13 +40,15 @@ typedef struct Replica
 	int32		partition;
 	int32		leader;			/* as the metadata has it now */
 	int32		leader_epoch;
+	int32		placement;		/* of this broker */
 	char	   *state;
 	int64		from_offset;
 } Replica;
 
 /*
  * All partitions that this broker follows, by leader, in the caller's memory.  One
- * whose leader or epoch has changed since the last time is new again.
+ * whose leader or epoch has changed since the last time, or that was taken away from
+ * this broker and given back, is new again.
  */
 extern Replica *replicas_read(int *count);
 

@@ -300,7 +300,7 @@ pgtopic_peer_forget(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* peer_log_range(follower, topic, partition, leader_epoch) → OUT log_start_offset, OUT log_end_offset */
+/* peer_log_range(follower, topic, partition, leader_epoch, placement) → OUT log_start_offset, OUT log_end_offset */
 Datum
 pgtopic_peer_log_range(PG_FUNCTION_ARGS)
 {
@@ -310,35 +310,35 @@ pgtopic_peer_log_range(PG_FUNCTION_ARGS)
 	int64		end;
 
 	publish_log_range(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
-					  arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"), &start, &end);
+					  arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"), arg_int32(fcinfo, 4, "placement"), &start, &end);
 	values[0] = Int64GetDatum(start);
 	values[1] = Int64GetDatum(end);
 	PG_RETURN_DATUM(return_row(fcinfo, values, nulls));
 }
 
-/* peer_unpublish(follower, topic, partition) */
+/* peer_unpublish(follower, topic, partition, leader_epoch, placement) */
 Datum
 pgtopic_peer_unpublish(PG_FUNCTION_ARGS)
 {
 	publish_remove(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
-				   arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"));
+				   arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"), arg_int32(fcinfo, 4, "placement"));
 	PG_RETURN_VOID();
 }
 
-/* peer_publish(follower, topic, partition, leader_epoch, from_offset) */
+/* peer_publish(follower, topic, partition, leader_epoch, placement, from_offset) */
 Datum
 pgtopic_peer_publish(PG_FUNCTION_ARGS)
 {
 	publish_add(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
 				arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"),
-				arg_int64(fcinfo, 4, "from_offset"));
+				arg_int32(fcinfo, 4, "placement"), arg_int64(fcinfo, 5, "from_offset"));
 	PG_RETURN_VOID();
 }
 
-/* peer_ready(follower, topic, partition, leader_epoch) → whether the leader knows of the copy */
+/* peer_ready(follower, topic, partition, leader_epoch, placement) → whether the leader knows of the copy */
 Datum
 pgtopic_peer_ready(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(publish_ready(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
-								 arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch")));
+								 arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"), arg_int32(fcinfo, 4, "placement")));
 }

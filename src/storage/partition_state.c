@@ -92,6 +92,18 @@ wait_for_slot(const LogPartition *partition, TimestampTz start)
 	ConditionVariableCancelSleep();
 }
 
+/* Whether a follower is (still) the replica that its row is about. */
+static bool
+is_replica(const PartitionRow *row, const FollowerRow *follower)
+{
+	for (int i = 0; i < row->replicas_count; i++)
+	{
+		if (row->replicas[i] == follower->follower)
+			return row->placements[i] == follower->placement;
+	}
+	return false;
+}
+
 /* The same, given the row. */
 static void
 replicas_of_row(const LogPartition *partition, const PartitionRow *row,
@@ -123,7 +135,7 @@ replicas_of_row(const LogPartition *partition, const PartitionRow *row,
 	{
 		uint64		mask;
 
-		if (followers[i].phase == FOLLOWER_COPYING)
+		if (followers[i].phase == FOLLOWER_COPYING || !is_replica(row, &followers[i]))
 			continue;
 		follower_slot_name(cluster_id(), self, followers[i].follower, slot_name);
 		mask = follower_mask(MyDatabaseId, followers[i].follower, slot_name);

@@ -38,6 +38,7 @@ typedef struct Fence
 	}			key;			/* hash key, must be first */
 	uint64		xmax;			/* transactions below it may have written there; 0: not known */
 	XLogRecPtr	lsn;			/* they have all ended by here; Invalid: not yet */
+	bool		passed_over;	/* the apply worker is started anew, and passes over what comes */
 	uint32		round;			/* of the last look: who was not asked for since begins again */
 } Fence;
 
@@ -84,6 +85,7 @@ fence_of(int32 topic, int32 partition, int32 leader)
 	{
 		fence->xmax = 0;
 		fence->lsn = InvalidXLogRecPtr;
+		fence->passed_over = false;
 	}
 	fence->round = look_round;
 	return fence;
@@ -160,6 +162,8 @@ has_arrived(int32 topic, int32 partition, Source *source)
 {
 	Fence	   *fence = fence_of(topic, partition, source->leader);
 
+	if (fence->passed_over)
+		return true;
 	if (fence->xmax == 0)
 	{
 		const char *name = partition < 0 ? psprintf(" t%d_", topic) :
@@ -224,8 +228,8 @@ has_arrived_or_cannot(int32 topic, int32 partition, Source *source)
 		Fence	   *fence = fence_of(topic, partition, source->leader);
 
 		subscribe_restart(source->leader);
-		fence->xmax = 1;
-		fence->lsn = source->received > 0 ? source->received : 1;
+		/* also in rounds to come: the others may need some */
+		fence->passed_over = true;
 		return true;
 	}
 	return result;

@@ -159,13 +159,14 @@ int_text(int64 number)
 static PGresult *
 call_for(Leader *leader, const Replica *replica, const char *sql, int nparams)
 {
-	const char *params[5];
+	const char *params[6];
 
 	params[0] = int_text(self_id());
 	params[1] = int_text(replica->topic);
 	params[2] = int_text(replica->partition);
 	params[3] = int_text(replica->leader_epoch);
-	params[4] = int_text(replica->from_offset);
+	params[4] = int_text(replica->placement);
+	params[5] = int_text(replica->from_offset);
 	return call(leader, sql, nparams, params);
 }
 
@@ -289,7 +290,7 @@ static void
 unpublish(Leader *leader, Replica *replica)
 {
 	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_forget($1, $2, $3)", 3));
-	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_unpublish($1, $2, $3, $4)", 4));
+	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_unpublish($1, $2, $3, $4, $5)", 5));
 	set_state(replica, REPLICA_UNPUBLISHED);
 }
 
@@ -323,7 +324,7 @@ make_segments(Leader *leader, Replica *replica, int64 *log_start)
 	int64		log_end;
 	bool		more = true;
 
-	result = call_for(leader, replica, "SELECT log_start_offset, log_end_offset FROM pgtopic.peer_log_range($1, $2, $3, $4)", 4);
+	result = call_for(leader, replica, "SELECT log_start_offset, log_end_offset FROM pgtopic.peer_log_range($1, $2, $3, $4, $5)", 5);
 	*log_start = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
 	log_end = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
 	PQclear(result);
@@ -356,7 +357,7 @@ cut_and_publish(Leader *leader, Replica *replica)
 	}
 	/* we claim to have what is below from_offset, and a crash must not take it away */
 	applying_flush();
-	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_publish($1, $2, $3, $4, $5)", 5));
+	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_publish($1, $2, $3, $4, $5, $6)", 6));
 	set_state(replica, REPLICA_PUBLISHED);
 }
 
@@ -383,7 +384,7 @@ look_at_copy(Leader *leader, Replica *replica)
 	}
 	/* what we say that we have, a crash must not take away */
 	applying_flush();
-	result = call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4)", 4);
+	result = call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4, $5)", 5);
 	known = PQgetvalue(result, 0, 0)[0] == 't';
 	PQclear(result);
 	if (!known)

@@ -59,6 +59,7 @@ typedef struct Follower
 	int32		topic;
 	int32		partition;
 	int32		follower;
+	int32		placement;
 	char	   *state;
 } Follower;
 
@@ -155,7 +156,7 @@ look(void *arg)
 		if (partition_row_by_number(led->topic, led->partition, &led->row))
 			result->led_count++;
 	}
-	extension_execute(SPI_OK_SELECT, "SELECT topic_id, partition, follower, state FROM pgtopic.follower");
+	extension_execute(SPI_OK_SELECT, "SELECT topic_id, partition, follower, state, placement FROM pgtopic.follower");
 	count = (int) SPI_processed;
 	result->followers = MemoryContextAllocZero(round_context, (count + 1) * sizeof(Follower));
 	result->followers_count = count;
@@ -166,10 +167,22 @@ look(void *arg)
 		row->topic = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1));
 		row->partition = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2));
 		row->follower = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3));
+		row->placement = atoi(SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 5));
 		row->state = MemoryContextStrdup(round_context,
 										 SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4));
 	}
 	worker_owner_end(&saved, round_context);
+}
+
+static int32
+placement_of(const Led *led, int32 broker)
+{
+	for (int i = 0; i < led->row.replicas_count; i++)
+	{
+		if (led->row.replicas[i] == broker)
+			return led->row.placements[i];
+	}
+	return 0;
 }
 
 static const char *
@@ -179,7 +192,8 @@ state_of(const Look *look, const Led *led, int32 follower)
 	{
 		const Follower *row = &look->followers[i];
 
-		if (row->topic == led->topic && row->partition == led->partition && row->follower == follower)
+		if (row->topic == led->topic && row->partition == led->partition && row->follower == follower &&
+			row->placement == placement_of(led, follower))
 			return row->state;
 	}
 	return "";
@@ -231,7 +245,7 @@ set_state(const Led *led, int32 follower, const char *state)
 
 	worker_owner_begin(&saved);
 	partition_lock_replicas(led->topic, led->partition);
-	publish_set_state(follower, led->topic, led->partition, state);
+	publish_set_state(follower, led->topic, led->partition, placement_of(led, follower), state);
 	worker_owner_end(&saved, round_context);
 	return update_slot(led);
 }
@@ -239,7 +253,7 @@ set_state(const Led *led, int32 follower, const char *state)
 static void
 change_isr(const Look *look, const Led *led, int32 follower, bool joins)
 {
-	const char *args[6];
+	const char *args[7];
 
 	worker_begin_transaction();
 	args[0] = psprintf("%d", led->topic);
@@ -248,7 +262,8 @@ change_isr(const Look *look, const Led *led, int32 follower, bool joins)
 	args[3] = psprintf("%d", led->row.leader_epoch);
 	args[4] = psprintf("%d", follower);
 	args[5] = joins ? "1" : "0";
-	(void) cluster_change(CHANGE_ISR, args, 6, WORKER_WAIT_MS);
+	args[6] = psprintf("%d", placement_of(led, follower));
+	(void) cluster_change(CHANGE_ISR, args, 7, WORKER_WAIT_MS);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
 	ereport(LOG,

@@ -194,5 +194,6 @@ $cluster->wait_until($_, "SELECT count(*) FROM pg_stat_subscription WHERE pid IS
 
 $_->quit for @s[ 1 .. 3 ], $waiting;
 $cluster->stop_all;
-$cluster->log_clean(faults => 1);
+# a leader that a broker has nothing of any more drops its slot, and the subscription goes next
+$cluster->log_clean(faults => 1, allow => [ qr/replication slot "[^"]*" does not exist/ ]);
 done_testing();
