@@ -45,6 +45,11 @@
 /* The worker has other things to do than to wait for a controller. */
 #define WORKER_WAIT_MS	2000
 
+/* What has been reported is reported again if the metadata does not show it by then. */
+#define REPORT_AGAIN_MS	1000
+
+#define FORGET_MS		60000
+
 /* A partition that this broker leads, and that has other replicas. */
 typedef struct Led
 {
@@ -82,6 +87,8 @@ typedef struct Memory
 	}			key;			/* hash key, must be first */
 	int64		since_ms;		/* not ready since; handing over since */
 	XLogRecPtr	confirm;		/* joining: to be confirmed up to here; Invalid: not begun */
+	int64		reported_ms;	/* when the controller was told; 0: not yet */
+	int64		used_ms;
 } Memory;
 
 typedef struct Look
@@ -121,8 +128,37 @@ memory_of(const Led *led, int32 follower)
 	{
 		memory->since_ms = cluster_clock_ms();
 		memory->confirm = InvalidXLogRecPtr;
+		memory->reported_ms = 0;
 	}
+	memory->used_ms = cluster_clock_ms();
 	return memory;
+}
+
+/* Forgets what nobody has asked for for a while: partitions that others lead by now. */
+static void
+forget_unused(void)
+{
+	HASH_SEQ_STATUS status;
+	Memory	   *memory;
+
+	if (memories == NULL)
+		return;
+	hash_seq_init(&status, memories);
+	while ((memory = hash_seq_search(&status)) != NULL)
+	{
+		if (cluster_clock_ms() - memory->used_ms > FORGET_MS)
+			hash_search(memories, &memory->key, HASH_REMOVE, NULL);
+	}
+}
+
+/*
+ * Whether the controller has been told something of late that is not in the metadata
+ * here yet.
+ */
+static bool
+is_reported(const Memory *memory)
+{
+	return memory->reported_ms != 0 && cluster_clock_ms() - memory->reported_ms < REPORT_AGAIN_MS;
 }
 
 static void
@@ -266,6 +302,7 @@ change_isr(const Look *look, const Led *led, int32 follower, bool joins)
 	(void) cluster_change(CHANGE_ISR, args, 7, WORKER_WAIT_MS);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
+	memory_of(led, follower)->reported_ms = cluster_clock_ms();
 	ereport(LOG,
 			(errmsg(joins ? "pgtopic broker %d is in sync with %s" :
 					"pgtopic broker %d is not in sync with %s any more",
@@ -299,6 +336,8 @@ look_after(const Look *look, const Led *led, int32 follower)
 	bool		confirms = follower_confirms(follower, &confirmed, &caught_up);
 	bool		keeps_up;
 
+	if (is_reported(memory))
+		return true;
 	if (strcmp(state, FOLLOWER_IS_REPORTED) == 0 ||
 		(strcmp(state, FOLLOWER_IS_JOINING) == 0 && XLogRecPtrIsInvalid(memory->confirm)))
 	{
@@ -388,6 +427,8 @@ hand_over(const Look *look, const Led *led)
 	bool		done = false;
 	const char *args[6];
 
+	if (is_reported(memory))
+		return true;
 	if (strcmp(state_of(look, led, successor), FOLLOWER_IS_READY) == 0 && is_drained(led))
 	{
 		if (XLogRecPtrIsInvalid(memory->confirm))
@@ -416,7 +457,7 @@ hand_over(const Look *look, const Led *led)
 				 errdetail("Transactions that have written to it did not end within %d ms, or broker %d did not keep up.",
 						   pgtopic_handover_timeout, successor),
 				 errhint("See partition_status for who blocks it.")));
-	forget(led, -successor);
+	memory->reported_ms = cluster_clock_ms();
 	return true;
 }
 
@@ -546,6 +587,7 @@ leader_run(void)
 	if (cluster_clock_ms() - bounded_at > 1000)
 	{
 		bounded_at = cluster_clock_ms();
+		forget_unused();
 		(void) worker_run_task("looking at slots of partitions", update_stale_slots, NULL);
 		(void) worker_run_task("looking at the WAL kept for followers", bound_wal, &now);
 	}
