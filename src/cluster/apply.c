@@ -181,7 +181,13 @@ owner_of(const ImageTopic *topic)
 {
 	Oid			owner = get_role_oid(topic->owner, true);
 
-	return OidIsValid(owner) ? owner : GetUserId();
+	if (OidIsValid(owner))
+		return owner;
+	ereport(LOG,
+			(errmsg("pgtopic topic \"%s\" belongs to the extension's owner here, since there is no role \"%s\"",
+					topic->name, topic->owner),
+			 errhint("Make the role on all brokers, and use ALTER TABLE pgtopic.t%d OWNER TO.", topic->id)));
+	return GetUserId();
 }
 
 static void

@@ -72,7 +72,7 @@ setting(const char *name)
 /*
  * All settings that a broker of a cluster of so many needs, at once.  Each follower
  * holds a replication slot and a walsender here, and two of each more while it
- * copies tables; for each leader this server runs a worker, and has two more.
+ * copies tables; for each leader this server runs a worker, and two more while it copies.
  */
 static void
 check_settings(int brokers)
@@ -85,10 +85,10 @@ check_settings(int brokers)
 		appendStringInfoString(&missing, "wal_level = logical");
 	note_setting(&missing, "max_replication_slots", max_replication_slots, 3 * others);
 	note_setting(&missing, "max_wal_senders", max_wal_senders, 3 * others);
-	note_setting(&missing, "max_logical_replication_workers", max_logical_replication_workers, others + 2);
+	note_setting(&missing, "max_logical_replication_workers", max_logical_replication_workers, 3 * others);
 	note_setting(&missing, "max_sync_workers_per_subscription", max_sync_workers_per_subscription, 1);
 	note_setting(&missing, "max_worker_processes", max_worker_processes,
-				 Max(max_logical_replication_workers, others + 2) + 1 + OWN_WORKERS);
+				 Max(max_logical_replication_workers, 3 * others) + 1 + OWN_WORKERS);
 	/* 18: what a subscription needs is no longer counted as a slot */
 	note_setting(&missing, "max_active_replication_origins", setting("max_active_replication_origins"), 3 * others);
 	if (missing.len == 0)

@@ -74,6 +74,25 @@ subscription_state(int32 leader, int32 topic, int32 partition)
 	return count == 2 ? state : 'i';
 }
 
+bool
+subscription_is_stuck(int32 leader, int32 topic, int32 partition)
+{
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT FROM pg_catalog.pg_subscription_rel r"
+					  " JOIN pg_catalog.pg_subscription s ON s.oid = r.srsubid"
+					  " JOIN pg_catalog.pg_class c ON c.oid = r.srrelid"
+					  " WHERE s.subname = %s AND s." OUR_DATABASE " AND r.srsubstate = 'f'"
+					  " AND c.relname IN ('t%d_p%d', 't%d_p%d_offsets')"
+					  " AND c.relnamespace = 'pgtopic'::pg_catalog.regnamespace"
+					  " AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_subscription w"
+					  " WHERE w.subid = r.srsubid AND w.relid = r.srrelid AND w.pid IS NOT NULL)"
+					  " AND EXISTS (SELECT FROM pgtopic.replica p WHERE p.topic_id = %d AND p.partition = %d"
+					  " AND p.since < pg_catalog.clock_timestamp() - '20 s'::pg_catalog.interval)",
+					  quote_literal_cstr(subscription_name(leader)), topic, partition, topic, partition,
+					  topic, partition);
+	return SPI_processed > 0;
+}
+
 /* Runs a command as if it had been typed, in a transaction of its own. */
 static void
 run_command(const char *sql)

@@ -24,6 +24,13 @@ extern bool subscription_exists(int32 leader);
 extern char subscription_state(int32 leader, int32 topic, int32 partition);
 
 /*
+ * Whether the copying of a partition's tables has come to a stop: the copy is there, and
+ * since long no worker is at what comes after it.  So it is when this server was
+ * stopped in between: PostgreSQL has dropped the slot for it already.  Needs the same.
+ */
+extern bool subscription_is_stuck(int32 leader, int32 topic, int32 partition);
+
+/*
  * Makes the subscription, empty or with what the leader publishes now; has
  * it look at what is published.  For a worker that is in no transaction: they run
  * as a command of their own, since they connect to the leader.

@@ -126,6 +126,22 @@ pgtopic_move_partition(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* Whether a broker has answered this one of late; true too if nobody has asked it yet. */
+static bool
+is_online(int32 broker)
+{
+	ClusterState state;
+
+	cluster_state_get(&state);
+	for (int i = 0; i < CLUSTER_BROKERS_MAX; i++)
+	{
+		if (state.seen[i].id == broker)
+			return !TimestampDifferenceExceeds(state.seen[i].at, GetCurrentTimestamp(),
+											   Max(pgtopic_broker_session_timeout, 3000));
+	}
+	return true;
+}
+
 /*
  * elect_leader(topic, partition, broker): returns when the new leader leads, or the
  * old one has found that it cannot hand over.
@@ -142,6 +158,14 @@ pgtopic_elect_leader(PG_FUNCTION_ARGS)
 	int64		deadline = cluster_clock_ms() + pgtopic_handover_timeout + CLUSTER_WAIT_MS;
 
 	check_partition_of_cluster(topic, partition, "elect_leader()");
+	/* it has to hand over itself */
+	if (partition_row_by_number(topic, partition, &row) && row.leader != cluster_self() &&
+		!is_online(row.leader))
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("broker %d, which leads partition %d of topic \"%s\", does not answer",
+						row.leader, partition, topic_get(topic)->name),
+				 errhint("See broker_status. A broker that will not come back is taken out with remove_broker().")));
 	args[0] = psprintf("%d", topic);
 	args[1] = psprintf("%d", partition);
 	args[2] = PG_ARGISNULL(2) ? "0" : psprintf("%d", PG_GETARG_INT32(2));

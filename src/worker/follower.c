@@ -210,6 +210,19 @@ state_in(int32 leader, const Replica *replica)
 	return state;
 }
 
+static bool
+is_stuck(int32 leader, const Replica *replica)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	bool		stuck;
+
+	worker_owner_begin(&saved);
+	stuck = subscription_is_stuck(leader, replica->topic, replica->partition);
+	worker_owner_end(&saved, context);
+	return stuck;
+}
+
 /* --- the subscription --- */
 
 static bool
@@ -374,6 +387,11 @@ look_at_copy(Leader *leader, Replica *replica)
 	{
 		/* the refresh has not seen it: once more */
 		set_state(replica, REPLICA_PUBLISHED);
+		return;
+	}
+	if (state == 'f' && is_stuck(leader->id, replica))
+	{
+		set_state(replica, REPLICA_NEW);
 		return;
 	}
 	if (state != 'r')
