@@ -264,5 +264,6 @@ $cluster->same_content('t', '... and the others have what they had');
 is(scalar(grep { ($_->[3] // '') eq 'from the dead' } @{ $cluster->messages('t') }), 0, '... nothing of it');
 
 $cluster->stop_all;
-$cluster->log_clean(crash => 1, allow => [ qr/replication slot "[^"]*" does not exist/ ]);
+# broker 3 was told that there is none; and two workers may make one segment at a time
+$cluster->log_clean(crash => 1, allow => [ qr/broker 3 does not exist/, qr/while making a segment .* duplicate key/ ]);
 done_testing();
