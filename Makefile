@@ -1,5 +1,5 @@
 # make, make install       build and install for the PostgreSQL of PG_CONFIG (PGXS)
-# make demo, demo-stop     the main job on this machine's package history
+# make demo, demo-stop     the main job on this machine's package history, by three brokers
 # make test                everything that is tested; check-* are its parts
 # The latter install what they miss first, so this file must work before there is a pg_config.
 

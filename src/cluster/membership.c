@@ -202,6 +202,9 @@ membership_create(const char *own_conninfo)
 	store.durable.committed_version = 1;
 	store.image = image_format(image);
 	store_create(&store);
+	/* the rest of the catalog is as the metadata has it already */
+	extension_execute_params(SPI_OK_INSERT, "INSERT INTO pgtopic.broker (id, conninfo, leaving)"
+							 " VALUES (1, $1, false)", 1, &own_conninfo);
 	/* sessions look again at who leads: this broker, now by its number */
 	for (int i = 0; i < image->topics_count; i++)
 		topic_invalidate(image->topics[i].id);

@@ -155,7 +155,10 @@ int_text(int64 number)
 	return psprintf(INT64_FORMAT, number);
 }
 
-/* Calls one of peer_unpublish, peer_publish, peer_ready for a partition. */
+/*
+ * Calls one of peer_unpublish, peer_publish, peer_ready for a partition.  What we say by
+ * it of our copy must not be taken back by a crash.
+ */
 static PGresult *
 call_for(Leader *leader, const Replica *replica, const char *sql, int nparams)
 {
@@ -167,6 +170,7 @@ call_for(Leader *leader, const Replica *replica, const char *sql, int nparams)
 	params[3] = int_text(replica->leader_epoch);
 	params[4] = int_text(replica->placement);
 	params[5] = int_text(replica->from_offset);
+	applying_flush();
 	return call(leader, sql, nparams, params);
 }
 
@@ -179,8 +183,6 @@ set_state(Replica *replica, const char *state)
 	worker_owner_begin(&saved);
 	replica_set_state(replica, state);
 	worker_owner_end(&saved, context);
-	/* the next step at the leader is taken only once this one cannot be lost */
-	XLogFlush(XactLastCommitEnd);
 	replica->state = pstrdup(state);
 	ereport(DEBUG1,
 			(errmsg_internal("pgtopic copy of %s is %s",
@@ -355,8 +357,6 @@ cut_and_publish(Leader *leader, Replica *replica)
 		replica->state = pstrdup(REPLICA_CUT);
 		make_segments(leader, replica, &log_start);
 	}
-	/* we claim to have what is below from_offset, and a crash must not take it away */
-	applying_flush();
 	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_publish($1, $2, $3, $4, $5, $6)", 6));
 	set_state(replica, REPLICA_PUBLISHED);
 }
@@ -382,8 +382,6 @@ look_at_copy(Leader *leader, Replica *replica)
 		make_segments(leader, replica, &log_start);
 		return;
 	}
-	/* what we say that we have, a crash must not take away */
-	applying_flush();
 	result = call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4, $5)", 5);
 	known = PQgetvalue(result, 0, 0)[0] == 't';
 	PQclear(result);

@@ -7,6 +7,8 @@
 #   <!-- output -->            what the block before has printed
 #   <!-- output of the second psql -->
 #   <!-- run -->               is run; what it prints is not shown
+#   <!-- cluster settings -->  is what the servers of a cluster are started with
+#   <!-- cluster: 2 -->        is run on that one of them, or on each
 # README_UPDATE=FILE writes the README with the outputs as they are.
 use strict;
 use warnings;
@@ -14,6 +16,7 @@ use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
 use IPC::Run;
+use PgtopicCluster;
 use PgtopicTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -39,7 +42,7 @@ sub normal
 sub blocks
 {
 	my @found;
-	while ($readme =~ /^<!-- (tour|output|run)([^\n]*?) -->\n```\w*\n(.*?)^```$/msg)
+	while ($readme =~ /^<!-- (tour|output|run|cluster)([^\n]*?) -->\n```\w*\n(.*?)^```$/msg)
 	{
 		my ($mark, $content) = ($1 . $2, $3);
 		my $line = 1 + (() = substr($readme, 0, $-[0]) =~ /\n/g);
@@ -52,14 +55,16 @@ sub blocks
 # is in the file that is returned second.
 sub start_psql
 {
-	my ($line, $content) = @_;
+	my ($line, $content, $where) = @_;
 	my $file = "$PostgreSQL::Test::Utils::tmp_check/block_$line";
+
+	$where //= $node;
 
 	open(my $fh, '>', $file) or die "$file: $!";
 	print $fh $content;
 	close $fh;
 	my $run = IPC::Run::start(
-		[ $node->installed_command('psql'), '-X', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres') ],
+		[ $where->installed_command('psql'), '-X', '-v', 'ON_ERROR_STOP=1', '-d', $where->connstr('postgres') ],
 		'<', $file, '>&', "$file.out");
 	return ($run, "$file.out");
 }
@@ -72,10 +77,65 @@ sub finish_psql
 	return ($good, slurp_file($file));
 }
 
+# --- clusters ---
+
+my $cluster;
+
+# Three servers with these settings, and the defaults of what is not said.  What
+# PgtopicCluster has prepared on them is left to README.md.
+sub start_cluster
+{
+	my ($settings) = @_;
+
+	$cluster = PgtopicCluster->new(conf => <<"EOC");
+max_worker_processes = 8
+max_replication_slots = 10
+max_wal_senders = 10
+max_logical_replication_workers = 4
+max_sync_workers_per_subscription = 2
+wal_level = replica
+$settings
+EOC
+	for my $number ($cluster->numbers)
+	{
+		$cluster->ask_ok($number, 'DROP OWNED BY pgtopic_peer');
+		$cluster->ask_ok($number, 'DROP ROLE pgtopic_peer');
+		$cluster->ask_ok($number, 'DROP EXTENSION pgtopic');
+	}
+	return;
+}
+
+# Runs a block on one of the servers, or on each; the last one's result.
+sub run_on_cluster
+{
+	my ($where, $line, $content) = @_;
+	my $is_cluster = $cluster->ask(1, 'SELECT count(*) > 1 FROM broker_status') // '';
+	my @result;
+
+	# as somebody who reads on takes it for granted
+	if ($is_cluster eq 't')
+	{
+		$cluster->poll(sub { $cluster->out_of_sync }, '', 60);
+		for my $number ($cluster->numbers)
+		{
+			$cluster->poll(sub { $cluster->ask($number, "SELECT count(*) FROM broker_status WHERE state <> 'online'") }, '0', 60);
+		}
+	}
+	for my $number ($where eq 'each' ? $cluster->numbers : $where)
+	{
+		@result = finish_psql(start_psql($line, $content, $cluster->node($number)));
+		ok($result[0], "line $line: nothing fails on broker $number") or diag($result[1]);
+		# README.md gives all of them the same password
+		$cluster->ask_ok($number, "ALTER ROLE pgtopic_peer PASSWORD '$cluster->{brokers}[$number]{password}'")
+		  if $content =~ /CREATE ROLE/;
+	}
+	return @result;
+}
+
 # --- the tour, and the other examples ---
 
 my @blocks = blocks();
-my $marks = () = $readme =~ /^<!-- (?:tour|output|run)/mg;
+my $marks = () = $readme =~ /^<!-- (?:tour|output|run|cluster)/mg;
 is(scalar(@blocks), $marks, 'every mark has a block');
 cmp_ok(scalar(grep { $_->[0] =~ /^tour/ } @blocks), '>=', 10, 'there is a tour');
 
@@ -92,6 +152,14 @@ for my $block (@blocks)
 		wait_until($s,
 			"SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = '$waiting' AND backend_type = 'client backend'",
 			"line $line: it waits");
+	}
+	elsif ($mark eq 'cluster settings')
+	{
+		start_cluster($content);
+	}
+	elsif ($mark =~ /^cluster: (\d|each)$/)
+	{
+		($good, $shown) = run_on_cluster($1, $line, $content);
 	}
 	elsif ($mark =~ /^output/)
 	{
@@ -232,4 +300,7 @@ is("@broken", '', 'links within it lead somewhere');
 $s->quit;
 log_is_clean($node);
 $node->stop;
+$cluster->wait_in_sync(60);
+$cluster->log_clean;
+$cluster->stop_all;
 done_testing();
