@@ -343,6 +343,13 @@ COMMENT ON COLUMN @extschema@.replication_status.lag_bytes IS 'at the leader: WA
 COMMENT ON COLUMN @extschema@.replication_status.last_caught_up IS 'at the leader: until when the follower has everything';
 GRANT SELECT ON @extschema@.replication_status TO PUBLIC;
 
+COMMENT ON COLUMN @extschema@.partition_status.leader_epoch IS 'grows with each change of the leader';
+COMMENT ON COLUMN @extschema@.partition_status.replicas IS 'the brokers that have the partition; the first is preferred as its leader';
+COMMENT ON COLUMN @extschema@.partition_status.log_start_offset IS 'the oldest offset that is kept; this and what follows as this broker knows it, NULL if it has no replica';
+COMMENT ON COLUMN @extschema@.partition_status.high_watermark IS 'everything below is settled, and on all in-sync replicas; readers stop here; at a follower, as of the leader''s last checkpoint';
+COMMENT ON COLUMN @extschema@.partition_status.blocking_pid IS 'the session whose open transaction holds the high watermark back; at the leader';
+COMMENT ON VIEW @extschema@.consumer_group_status IS 'consumer groups: where they are, and what they still have to read, in partitions that this broker has a replica of';
+
 DO $$
 DECLARE
     peer_function regprocedure;

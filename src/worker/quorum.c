@@ -438,11 +438,28 @@ publish_role(void)
 	}
 }
 
-/* Answers are decided upon as they come. */
-static void
-hear(void *arg)
+typedef struct Answer
 {
-	links_wait(Min(run.times.heartbeat / 2, 200), *(uint32 *) arg, take_answer);
+	Link	   *link;
+	PGresult   *result;
+} Answer;
+
+static void
+answer_task(void *arg)
+{
+	Answer	   *answer = arg;
+
+	take_answer(answer->link, answer->result);
+}
+
+/* An answer whose decision fails is as one that was lost. */
+static void
+on_answer(Link *link, PGresult *result)
+{
+	Answer		answer = {link, result};
+
+	(void) worker_run_task("deciding on another broker's answer", answer_task, &answer);
+	worker_doing(NULL);
 }
 
 /*
@@ -486,7 +503,6 @@ pgtopic_quorum_main(Datum arg)
 		MemoryContextSwitchTo(context);
 		(void) worker_run_task("agreeing on the cluster's metadata", look, NULL);
 		worker_doing(NULL);
-		if (!worker_run_task("hearing other brokers", hear, &wait_event))
-			pg_usleep(1000L);
+		links_wait(Min(run.times.heartbeat / 2, 200), wait_event, on_answer);
 	}
 }
