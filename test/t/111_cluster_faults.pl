@@ -151,7 +151,7 @@ sub others_go_on
 			return $cluster->ask_ok($leader, "SELECT count(*) FROM pg_replication_slots WHERE NOT active AND wal_status <> 'lost'");
 		}, '0');
 		is($left, '0', "broker $leader has given up the slots of broker 3 ($turns turns)");
-		is($cluster->ask($leader, "SELECT count(*) > 0 FROM pg_replication_slots WHERE active AND wal_status IN ('reserved', 'extended')"), 't', '... and no others');
+		$cluster->wait_until($leader, "SELECT count(*) > 0 FROM pg_replication_slots WHERE active AND wal_status IN ('reserved', 'extended')", '... and no others');
 	}
 	others_go_on($load, [3], '... the others go on');
 	$cluster->start(3);
