@@ -692,6 +692,7 @@ my $CONNECTION = qr/
 	| cannot\ read\ from\ logical\ replication\ slot
 	| replication\ origin\ with\ ID\ \d+\ is\ already\ active
 	| controller\ of\ the\ cluster
+	| the\ cluster\ has\ no\ controller
 	/x;
 
 # A test: logs of all servers have nothing in them that nobody has asked for, up to
