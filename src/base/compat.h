@@ -23,6 +23,11 @@
 #include "utils/resowner.h"
 #include "utils/wait_event.h"
 
+/* 16: no longer a part of postgres.h */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 #if PG_VERSION_NUM < 150000
 #error "pgtopic needs PostgreSQL 15 or later"
 #endif

@@ -11,6 +11,7 @@
 #include "commands/trigger.h"
 #include "utils/rel.h"
 
+#include "base/compat.h"
 #include "catalog/topics.h"
 #include "cluster/applied.h"
 #include "storage/batches.h"

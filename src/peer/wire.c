@@ -12,6 +12,7 @@
 #include "port/pg_bswap.h"
 #include "utils/fmgroids.h"
 
+#include "base/compat.h"
 #include "peer/wire.h"
 
 static void
