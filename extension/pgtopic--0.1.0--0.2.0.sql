@@ -18,12 +18,13 @@ CREATE TABLE pgtopic.cluster (
     committed_version bigint NOT NULL,
     applied_version bigint NOT NULL,
     image text,
-    committed_image text
+    committed_image text,
+    committed_image_version bigint NOT NULL
 );
 COMMENT ON TABLE pgtopic.cluster IS 'the cluster that this database is a broker of: one row, or none';
 COMMENT ON COLUMN pgtopic.cluster.self IS 'the number of this broker; 0 until it is told';
 COMMENT ON COLUMN pgtopic.cluster.image IS 'the newest metadata that this broker has accepted';
-COMMENT ON COLUMN pgtopic.cluster.committed_image IS 'the newest metadata that a majority of the brokers has accepted';
+COMMENT ON COLUMN pgtopic.cluster.committed_image IS 'the newest metadata that this broker has and knows that a majority has accepted';
 COMMENT ON COLUMN pgtopic.cluster.applied_version IS 'the version of the metadata that the other tables show';
 CREATE UNIQUE INDEX cluster_one_row ON pgtopic.cluster ((true));
 

@@ -98,6 +98,24 @@ arg_topic(const Args *args)
 	return topic;
 }
 
+/* Whether there was something to bring forward: a handover that was called off, say. */
+static bool
+advance(Image *image)
+{
+	char	   *before = image_format(image);
+
+	image_advance(image);
+	return strcmp(before, image_format(image)) != 0;
+}
+
+bool
+change_can_advance(const char *text)
+{
+	Image	   *image = image_parse(text);
+
+	return image != NULL && advance(image);
+}
+
 /*
  * Changes the image.  *changed is false if there was nothing to do.
  */
@@ -161,6 +179,11 @@ run_change(Image *image, const Args *args, int32 *id, bool *changed, ImageProble
 		return image_hand_over(image, arg_int32(args, 0), arg_int32(args, 1), arg_int32(args, 2),
 							   arg_int32(args, 3), arg_int32(args, 4), arg_int32(args, 5) != 0,
 							   changed, problem);
+	if (strcmp(op, CHANGE_ADVANCE) == 0)
+	{
+		*changed = advance(image);
+		return true;
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("there is no change \"%s\" of the metadata", op)));

@@ -28,6 +28,7 @@
 #define CHANGE_ELECT_LEADER		"elect_leader"
 #define CHANGE_ISR				"change_isr"
 #define CHANGE_HAND_OVER		"hand_over"
+#define CHANGE_ADVANCE			"advance"
 
 /* What a proposal has become. */
 typedef struct ChangeResult
@@ -57,6 +58,9 @@ extern bool cluster_wait_applied(int64 version, int timeout_ms);
  * this broker is not the controller, or the last image is not committed yet.
  */
 extern ChangeResult change_propose(const char *operation, char **args, int nargs);
+
+/* Whether a committed image has moves that image_advance() would bring forward. */
+extern bool change_can_advance(const char *image);
 
 /*
  * Waits until the version is committed; false if the time is over.  An error

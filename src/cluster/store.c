@@ -93,7 +93,7 @@ store_committed_image(int64 *version)
 	*version = 0;
 	extension_owner_begin(&saved);
 	SPI_connect();
-	extension_execute(SPI_OK_SELECT, "SELECT committed_version, committed_image FROM pgtopic.cluster");
+	extension_execute(SPI_OK_SELECT, "SELECT committed_image_version, committed_image FROM pgtopic.cluster");
 	if (SPI_processed == 1)
 	{
 		*version = get_int64(1);
@@ -122,7 +122,8 @@ store_write(const ClusterStore *store, const char *image)
 	if (image)
 		appendStringInfoString(&sql, ", image = $1");
 	if (committed)
-		appendStringInfo(&sql, ", committed_image = %s", image ? "$1" : "image");
+		appendStringInfo(&sql, ", committed_image = %s, committed_image_version = " INT64_FORMAT,
+						 image ? "$1" : "image", durable->image_version);
 
 	extension_owner_begin(&saved);
 	SPI_connect();
@@ -150,12 +151,13 @@ store_create(const ClusterStore *store)
 	params[1] = store->image;
 	extension_execute_params(SPI_OK_INSERT,
 							 psprintf("INSERT INTO pgtopic.cluster (cluster_id, self, term, voted_for, image_term,"
-									  " image_version, committed_version, applied_version, image, committed_image)"
+									  " image_version, committed_version, applied_version, image, committed_image,"
+									  " committed_image_version)"
 									  " VALUES ($1, %d, " INT64_FORMAT ", %d, " INT64_FORMAT ", " INT64_FORMAT
-									  ", " INT64_FORMAT ", " INT64_FORMAT ", $2, $2)",
+									  ", " INT64_FORMAT ", " INT64_FORMAT ", $2, $2, " INT64_FORMAT ")",
 									  store->self, durable->term, durable->voted_for, durable->image_term,
 									  durable->image_version, durable->committed_version,
-									  store->applied_version),
+									  store->applied_version, durable->committed_version),
 							 2, params);
 	SPI_finish();
 	extension_owner_end(&saved);

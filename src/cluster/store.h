@@ -36,7 +36,11 @@ extern bool store_read(ClusterStore *store);
 /* The same, and locks the row to the end of the transaction. */
 extern bool store_lock(ClusterStore *store);
 
-/* The newest committed image, in the caller's memory, and its version. */
+/*
+ * The newest image here that is known to be committed, in the caller's memory, and its
+ * version: not always committed_version, since the next image may have come together
+ * with the word that the one before is committed.
+ */
 extern char *store_committed_image(int64 *version);
 
 /*

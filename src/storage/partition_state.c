@@ -393,7 +393,7 @@ partition_check_insync(LogPartition *partition)
 		wait_a_little(partition);
 	}
 	ereport(ERROR,
-			(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 			 errmsg("not enough in-sync replicas of partition %d of topic \"%s\"",
 					partition->number, partition->topic->name),
 			 errdetail("There are %d, and min_insync_replicas is %d.",

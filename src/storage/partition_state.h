@@ -29,7 +29,7 @@ extern void partition_state(LogPartition *partition, SlotState *state);
 extern void partition_state_settled(LogPartition *partition, SlotState *state);
 
 /*
- * With pgtopic.acks = all, an error (57P03) if the partition has less in-sync
+ * With pgtopic.acks = all, an error (53000) if the partition has less in-sync
  * replicas than the topic wants.
  */
 extern void partition_check_insync(LogPartition *partition);

@@ -23,6 +23,7 @@
 #include "base/image.h"
 #include "base/settings.h"
 #include "cluster/apply.h"
+#include "cluster/change.h"
 #include "cluster/publish.h"
 #include "cluster/store.h"
 #include "shmem/cluster_state.h"
@@ -33,6 +34,10 @@
 /* Between two looks: while steps are under way, and else. */
 #define BUSY_MS		50
 #define IDLE_MS		1000
+
+/* How often a move that came to a stop is tried again. */
+#define ADVANCE_MS		10000
+#define ADVANCE_WAIT_MS	2000
 
 /* Whether there may be publications, and tables, that are not to be; so after a start. */
 static bool untidy = true;
@@ -73,6 +78,34 @@ apply_task(void *arg)
 	untidy = true;
 }
 
+/*
+ * A move whose handover failed is tried again, by the controller, whether or not
+ * anything else changes in the metadata.
+ */
+static void
+advance_task(void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	ClusterState state;
+	int64		version;
+	char	   *text;
+
+	cluster_state_get(&state);
+	if (state.controller_term == 0)
+		return;
+	worker_owner_begin(&saved);
+	MemoryContextSwitchTo(context);
+	text = store_committed_image(&version);
+	worker_owner_end(&saved, context);
+	if (text == NULL || !change_can_advance(text))
+		return;
+	worker_begin_transaction();
+	(void) cluster_change(CHANGE_ADVANCE, NULL, 0, ADVANCE_WAIT_MS);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
 /* Publications that applied metadata has no use for. */
 static void
 tidy_task(void *arg)
@@ -93,6 +126,7 @@ pgtopic_replication_main(Datum arg)
 	MemoryContext context = worker_begin(WORKER_REPLICATION, DatumGetObjectId(arg));
 	uint32		wait_event = compat_wait_event("PgtopicReplicationMain");
 	TimestampTz stored = 0;
+	TimestampTz advanced = 0;
 
 	for (;;)
 	{
@@ -108,6 +142,11 @@ pgtopic_replication_main(Datum arg)
 		(void) worker_run_task("applying the cluster's metadata", apply_task, NULL);
 		if (untidy)
 			(void) worker_run_task("tidying publications", tidy_task, NULL);
+		if (TimestampDifferenceExceeds(advanced, now, ADVANCE_MS))
+		{
+			advanced = now;
+			(void) worker_run_task("trying moves of partitions again", advance_task, NULL);
+		}
 		busy = leader_run();
 		busy |= follower_run(checkpoints);
 		if (leftovers)

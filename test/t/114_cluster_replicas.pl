@@ -117,9 +117,9 @@ result_is($s[3], $read, 'before all leader all again', '... and readers see all 
 result_is($s[1], "SELECT in_sync, state FROM replication_status WHERE topic = 'acks' AND follower = 2", 'f|lagging', '... the follower does not count as in sync');
 
 # fewer in sync than there have to be
-error_is($s[1], "SELECT produce('acks', 'no')", '57P03', qr/not enough in-sync replicas.*There are 1, and min_insync_replicas is 2/s, 'min_insync_replicas: acks = all is refused');
+error_is($s[1], "SELECT produce('acks', 'no')", '53000', qr/not enough in-sync replicas.*There are 1, and min_insync_replicas is 2/s, 'min_insync_replicas: acks = all is refused');
 $s[3]->query_ok("SET pgtopic.acks = 'all'");
-error_is($s[3], "SELECT produce('acks', 'no')", '57P03', qr/not enough in-sync replicas/, '... on another broker, too');
+error_is($s[3], "SELECT produce('acks', 'no')", '53000', qr/not enough in-sync replicas/, '... on another broker, too');
 result_is($s[1], $end, '4', '... before anything is written');
 $s[3]->query_ok("SELECT alter_topic('acks', 'min_insync_replicas', '1')");
 result_is($s[3], "SELECT log_offset FROM produce('acks', 'one is enough')", '4', 'min_insync_replicas is decreased: it is taken');
