@@ -393,6 +393,12 @@ topic_error_unknown(const char *name)
 			 errmsg("topic \"%s\" does not exist", name)));
 }
 
+uint64
+topics_invalidations(void)
+{
+	return invalidations;
+}
+
 LogPartition *
 topic_partition_get(Topic *topic, int32 number)
 {

@@ -84,6 +84,9 @@ extern char *topic_name_by_id(int32 id);
 
 pg_noreturn extern void topic_error_unknown(const char *name);
 
+/* Grows with each invalidation of any relation that this backend hears of. */
+extern uint64 topics_invalidations(void);
+
 /* The partition with this number; an error (22003) if there is none. */
 extern LogPartition *topic_partition_get(Topic *topic, int32 number);
 

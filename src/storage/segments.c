@@ -28,6 +28,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/syscache.h"
 
 #include "base/packing.h"
@@ -62,6 +63,7 @@ segments_load(LogPartition *partition)
 {
 	Relation	relation;
 	PartitionDesc desc;
+	uint64		before;
 	int			count = 0;
 
 	if (partition->segments_valid)
@@ -75,9 +77,23 @@ segments_load(LogPartition *partition)
 		return;
 	}
 
+	/*
+	 * The descriptor of partitions is read from catalogs, and an invalidation that
+	 * comes in while it is does not reach it: RelationBuildPartitionDesc() puts
+	 * what it has read into the entry all the same, where it would stay.  A writer
+	 * would not find a segment that has been made, and a reader would pass over
+	 * one.  So the entry is built anew until nothing comes in meanwhile.
+	 */
+	do
+	{
+		before = topics_invalidations();
+		RelationCacheInvalidateEntry(partition->relation);
+		desc = RelationGetPartitionDesc(relation, true);
+		CHECK_FOR_INTERRUPTS();
+	} while (topics_invalidations() != before);
+
 	/* an invalidation that comes in from here on is for the next time */
 	partition->segments_valid = true;
-	desc = RelationGetPartitionDesc(relation, true);
 	if (partition->segments != NULL)
 		pfree(partition->segments);
 	partition->segments = MemoryContextAlloc(partition->topic->context,
