@@ -23,6 +23,7 @@
 #include "base/compat.h"
 #include "base/image.h"
 #include "catalog/cluster.h"
+#include "catalog/rows.h"
 #include "cluster/change.h"
 #include "cluster/store.h"
 #include "peer/call.h"
@@ -368,6 +369,7 @@ cluster_change(const char *operation, const char *const *args, int nargs, int ti
 	for (;;)
 	{
 		ClusterState state;
+		char	   *conninfo;
 		char	   *whom;
 		PGconn	   *volatile conn = NULL;
 		volatile bool again = false;
@@ -376,7 +378,10 @@ cluster_change(const char *operation, const char *const *args, int nargs, int ti
 
 		CHECK_FOR_INTERRUPTS();
 		cluster_state_get(&state);
-		if (state.controller == 0)
+
+		/* the one we have heard of last may have left the cluster since */
+		conninfo = state.controller == 0 ? NULL : broker_row_conninfo(state.controller);
+		if (conninfo == NULL)
 		{
 			if (cluster_clock_ms() >= deadline)
 				ereport(ERROR,
@@ -392,7 +397,7 @@ cluster_change(const char *operation, const char *const *args, int nargs, int ti
 		whom = psprintf("broker %d", state.controller);
 		PG_TRY();
 		{
-			conn = call_open(broker_conninfo(state.controller), cluster_self(), whom, CALL_TIMEOUT_MS);
+			conn = call_open(conninfo, cluster_self(), whom, CALL_TIMEOUT_MS);
 			result = try_change(conn, whom, operation, array, &proposed);
 		}
 		PG_CATCH();
