@@ -241,9 +241,11 @@ change_propose(const char *operation, char **values, int count)
 	bool		changed;
 
 	if (!store_lock(&store))
+		/* it has left, and whoever asks has not heard of that: another one is the controller */
 		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this database is not a broker of a cluster")));
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("this database is not the controller of the cluster"),
+				 errdetail("It is not a broker of a cluster.")));
 	cluster_state_get(&state);
 	if (state.controller_term == 0 || state.controller_term != store.durable.term)
 		error_not_controller(store.self);
