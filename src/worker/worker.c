@@ -25,7 +25,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "catalog/topics.h"
 #include "worker/workers.h"
@@ -124,24 +123,6 @@ forget_failure(const char *doing)
 }
 
 /*
- * Whether there is still what this worker works for.  Two workers are of a
- * cluster only, and run on for a moment after the database has left it.
- */
-static bool
-is_needed(void)
-{
-	MemoryContext context = CurrentMemoryContext;
-	bool		needed;
-
-	worker_begin_transaction();
-	needed = extension_exists() &&
-		((my_kind != WORKER_QUORUM && my_kind != WORKER_REPLICATION) || cluster_self() != 0);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-	return needed;
-}
-
-/*
  * The error is cleaned up after as in PostgreSQL's own background processes.
  * What fails since the extension is dropped, or the cluster left, meanwhile is no
  * failure.
@@ -174,7 +155,7 @@ worker_run_task(const char *doing, void (*run) (void *), void *arg)
 		forget_failure(doing);
 		return true;
 	}
-	if (is_needed())
+	if (has_extension(NULL) && worker_is_wanted())
 	{
 		if (is_news(doing, error))
 			ereport(LOG,
