@@ -52,6 +52,14 @@ image_broker(const Image *image, int32 id)
 	return NULL;
 }
 
+bool
+image_is_fenced(const Image *image, int32 broker)
+{
+	const ImageBroker *found = image_broker(image, broker);
+
+	return found != NULL && found->fenced;
+}
+
 ImageTopic *
 image_topic(const Image *image, int32 id)
 {
@@ -162,6 +170,9 @@ brokers_fault(const Image *image)
 			return psprintf("broker %d has an id that is yet to be given", broker->id);
 		if (broker->conninfo == NULL)
 			return psprintf("broker %d has no conninfo", broker->id);
+		if (broker->fencings < 0 || broker->fencings == PG_INT32_MAX ||
+			(broker->fenced && broker->fencings == 0))
+			return psprintf("broker %d was fenced %d times", broker->id, broker->fencings);
 	}
 	return NULL;
 }
@@ -259,6 +270,13 @@ partition_fault(const Image *image, const ImagePartition *partition)
 		return "target";
 	if (!partition_in_sync(partition, partition->leader))
 		return "leader";
+	for (int i = 1; i < partition->isr_count; i++)
+	{
+		if (image_is_fenced(image, partition->isr[i]) != image_is_fenced(image, partition->isr[0]))
+			return "isr";
+	}
+	if (partition->unclean_epoch < 0 || partition->unclean_epoch > partition->leader_epoch)
+		return "unclean epoch";
 	if (partition->leader_epoch < 0 || partition->leader_epoch == PG_INT32_MAX)
 		return "leader epoch";
 	if (partition->successor != 0 &&

@@ -17,6 +17,14 @@
  *	 5. leader_epoch grows whenever leader changes
  *	 6. placed[] has, for each of replicas, a number between 1 and placements, which
  *		is 1 for those that are there since the partition was made, and else different
+ *	 7. nobody in isr is fenced, or all of isr are: then the partition is unavailable
+ *	 8. unclean_epoch is 0 or an epoch up to leader_epoch
+ *
+ * A broker that the controller does not hear any more is fenced.  What it leads gets
+ * another leader from isr, if one of them is there; what others lead has it in isr
+ * no more.  So isr has a fenced broker only where there is nobody else, and the
+ * first of them who is back leads.  Who is fenced has to hear of it, and to let go of
+ * all that it led, before it is not fenced any more: fencings says which time it is.
  *
  * A new leader is the whole isr at first: the others cut their copies to what it
  * has and copy on from it, and are in sync again when it reports that they are.
@@ -38,6 +46,8 @@ typedef struct ImageBroker
 {
 	int32		id;
 	bool		leaving;		/* its replicas are being moved away */
+	bool		fenced;			/* it is not there, as far as the controller knows */
+	int32		fencings;		/* how often it was fenced; only grows */
 	char	   *conninfo;		/* how the others connect to it */
 } ImageBroker;
 
@@ -63,6 +73,8 @@ typedef struct ImagePartition
 	int32		number;
 	int32		leader;
 	int32		leader_epoch;
+	int32		unclean_epoch;	/* of the last leader that was not in sync when it
+								 * was elected; 0: none */
 	int32		successor;		/* the leader is handing over to it; 0: no */
 	int			replicas_count;
 	int32		replicas[IMAGE_BROKERS_MAX];	/* the first is preferred as leader */
@@ -121,6 +133,7 @@ extern Image *image_parse(const char *text);
 extern char *image_fault(const Image *image);
 
 extern ImageBroker *image_broker(const Image *image, int32 id);
+extern bool image_is_fenced(const Image *image, int32 broker);
 extern ImageTopic *image_topic(const Image *image, int32 id);
 extern ImageTopic *image_topic_by_name(const Image *image, const char *name);
 extern ImagePartition *image_partition(const Image *image, int32 topic, int32 number);
@@ -165,6 +178,18 @@ extern bool image_set_conninfo(Image *image, int32 broker, const char *conninfo,
 extern bool image_remove_broker(Image *image, int32 broker, bool gone, ImageProblem *problem);
 
 /*
+ * Fences a broker that is not there.  *changed is false if it is fenced already.
+ * Refused (IMAGE_NOT_NOW): it is the last one that is not fenced.
+ *
+ * It is to be called with the number that the broker had heard of when it had let go
+ * of all that it led; without effect if it was fenced again since, or is not fenced.
+ * Partitions that nobody leads and that have it in isr are led by it from then on.
+ */
+extern bool image_fence_broker(Image *image, int32 broker, bool *changed, ImageProblem *problem);
+extern bool image_unfence_broker(Image *image, int32 broker, int32 fencings, bool *changed,
+								 ImageProblem *problem);
+
+/*
  * Adds a topic (id, and partitions' places, are set here; name, owner and options
  * are given, and have been checked for what has nothing to do with the cluster)
  * and sets *id.  Refused: the name is there already; replication_factor is not
@@ -190,16 +215,31 @@ extern bool image_move_partition(Image *image, int32 topic, int32 number,
 /*
  * Has the leader hand over to an in-sync replica: sets successor.  broker 0 is the
  * preferred one.  Nothing, if that one leads already.  Refused if it is no replica
- * or not in sync, or another handover is under way.
+ * or not in sync, or another handover is under way, or nobody leads.
  */
 extern bool image_elect_leader(Image *image, int32 topic, int32 number, int32 broker,
 							   ImageProblem *problem);
 
 /*
+ * Has a replica lead that is not in sync, where nobody leads: what the others have and
+ * it has not is lost.  They all begin their copies from nothing.  Refused if somebody
+ * leads, or the broker is no replica or fenced.
+ */
+extern bool image_elect_unclean(Image *image, int32 topic, int32 number, int32 broker,
+								ImageProblem *problem);
+
+/*
+ * Has the leaders that are not the preferred ones hand over to those, where these are
+ * in sync and nothing else is under way.  *changed if there was any.
+ */
+extern void image_prefer_leaders(Image *image, bool *changed);
+
+/*
  * What the leader of a partition reports; without effect (true, *changed false) if
  * it is not the leader of that epoch any more, or was to hand over to another one.
  *
- * image_change_isr(): broker is in sync, or is not.  The leader stays.
+ * image_change_isr(): broker is in sync, or is not.  The leader stays.  Who is fenced
+ * does not come into sync: without effect.
  * image_hand_over(): it has stopped, and its successor has everything (done): the
  * successor leads, with the next epoch and nobody else in sync; or it could not
  * stop, and goes on leading.

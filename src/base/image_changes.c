@@ -110,6 +110,27 @@ partition_set_leader(ImagePartition *partition, int32 leader)
 	partition->isr_count = 1;
 }
 
+void
+partition_replace_leader(const Image *image, ImagePartition *partition)
+{
+	int32		leader = partition->isr[0];
+
+	for (int i = 0; i < partition->isr_count; i++)
+	{
+		if (!image_is_fenced(image, partition->isr[i]))
+		{
+			partition_set_leader(partition, partition->isr[i]);
+			return;
+		}
+	}
+	partition->successor = 0;
+	if (partition->leader != leader)
+	{
+		partition->leader = leader;
+		partition->leader_epoch++;
+	}
+}
+
 /*
  * The leader's report on the handover that was called off may be on its way.  So
  * that it is not taken to be about another successor, the next one is not chosen
@@ -154,7 +175,8 @@ image_add_broker(Image *image, const char *conninfo, int32 *id, ImageProblem *pr
 	image->brokers = resize(image->brokers, sizeof(ImageBroker) * (image->brokers_count + 1));
 	broker = &image->brokers[image->brokers_count++];
 	broker->id = image->next_broker++;
-	broker->leaving = false;
+	broker->leaving = broker->fenced = false;
+	broker->fencings = 0;
 	broker->conninfo = pstrdup(conninfo);
 	*id = broker->id;
 	return true;
@@ -168,6 +190,77 @@ image_set_conninfo(Image *image, int32 id, const char *conninfo, ImageProblem *p
 	if (broker == NULL)
 		return false;
 	broker->conninfo = pstrdup(conninfo);
+	return true;
+}
+
+static void
+remove_from_isr(ImagePartition *partition, int32 broker)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < partition->isr_count; i++)
+	{
+		if (partition->isr[i] != broker)
+			partition->isr[kept++] = partition->isr[i];
+	}
+	partition->isr_count = kept;
+	if (partition->successor == broker)
+		partition_stop_handover(partition);
+}
+
+bool
+image_fence_broker(Image *image, int32 id, bool *changed, ImageProblem *problem)
+{
+	ImageBroker *broker = image_need_broker(image, id, problem);
+	int			there = 0;
+
+	*changed = false;
+	if (broker == NULL)
+		return false;
+	if (broker->fenced)
+		return true;
+	for (int i = 0; i < image->brokers_count; i++)
+		there += !image->brokers[i].fenced;
+	if (there == 1)
+		return image_refuse(problem, IMAGE_NOT_NOW,
+							psprintf("broker %d is the last one that is there", id), NULL, NULL);
+
+	broker->fenced = true;
+	broker->fencings++;
+	for (int p = 0; p < image->partitions_count; p++)
+	{
+		ImagePartition *partition = &image->partitions[p];
+
+		if (partition->leader == id)
+			partition_replace_leader(image, partition);
+		/* the last one stays: nobody else has everything */
+		else if (partition_in_sync(partition, id) && !image_is_fenced(image, partition->leader))
+			remove_from_isr(partition, id);
+	}
+	*changed = true;
+	return true;
+}
+
+bool
+image_unfence_broker(Image *image, int32 id, int32 fencings, bool *changed, ImageProblem *problem)
+{
+	ImageBroker *broker = image_need_broker(image, id, problem);
+
+	*changed = false;
+	if (broker == NULL)
+		return false;
+	if (!broker->fenced || broker->fencings != fencings)
+		return true;
+	broker->fenced = false;
+	for (int p = 0; p < image->partitions_count; p++)
+	{
+		ImagePartition *partition = &image->partitions[p];
+
+		/* all in isr were fenced, so nobody led */
+		if (partition_in_sync(partition, id))
+			partition_set_leader(partition, id);
+	}
+	*changed = true;
 	return true;
 }
 
@@ -197,12 +290,52 @@ check_min_insync(int min_insync, int factor, ImageProblem *problem)
 						pstrdup("It cannot exceed the topic's replication factor."), NULL);
 }
 
+/* Where new replicas go: not to who is fenced, if there are enough others. */
+static int
+brokers_for(const Image *image, int factor, int32 *brokers)
+{
+	int			staying = image_staying(image, brokers);
+	int			count = 0;
+
+	for (int i = 0; i < staying; i++)
+		count += !image_is_fenced(image, brokers[i]);
+	if (count < factor)
+		return staying;
+	count = 0;
+	for (int i = 0; i < staying; i++)
+	{
+		if (!image_is_fenced(image, brokers[i]))
+			brokers[count++] = brokers[i];
+	}
+	return count;
+}
+
+/*
+ * Who leads a new partition, and is in sync, since there is nothing that it could miss:
+ * all of its replicas, or those that are there.
+ */
+static void
+begin_in_sync(const Image *image, ImagePartition *partition)
+{
+	for (int i = 0; i < partition->replicas_count; i++)
+	{
+		if (!image_is_fenced(image, partition->replicas[i]))
+			partition->isr[partition->isr_count++] = partition->replicas[i];
+	}
+	if (partition->isr_count == 0)
+	{
+		memcpy(partition->isr, partition->replicas, sizeof(partition->isr));
+		partition->isr_count = partition->replicas_count;
+	}
+	partition->leader = partition->isr[0];
+}
+
 /* Makes the partitions of a topic from the number that it has up to total. */
 static void
 make_partitions(Image *image, ImageTopic *topic, int32 total, uint32 start, uint32 shift)
 {
 	int32		brokers[IMAGE_BROKERS_MAX];
-	int			brokers_count = image_staying(image, brokers);
+	int			brokers_count = brokers_for(image, topic->replication_factor, brokers);
 	int			at = partition_lower_bound(image, topic->id, topic->partitions);
 	int			more = total - topic->partitions;
 
@@ -222,9 +355,8 @@ make_partitions(Image *image, ImageTopic *topic, int32 total, uint32 start, uint
 		partition->number = topic->partitions + i;
 		place_replicas(brokers, brokers_count, factor, start, shift,
 					   partition->number, partition->replicas);
-		memcpy(partition->isr, partition->replicas, sizeof(partition->isr));
-		partition->replicas_count = partition->isr_count = factor;
-		partition->leader = partition->replicas[0];
+		partition->replicas_count = factor;
+		begin_in_sync(image, partition);
 		partition->placements = 1;
 		for (int r = 0; r < factor; r++)
 			partition->placed[r] = 1;
@@ -339,6 +471,12 @@ image_elect_leader(Image *image, int32 topic, int32 number, int32 broker,
 		return false;
 	if (broker == 0)
 		broker = partition->replicas[0];
+	if (image_is_fenced(image, partition->leader))
+		return image_refuse(problem, IMAGE_NOT_NOW,
+							psprintf("partition %d of topic \"%s\" has no leader that could hand over",
+									 number, image_topic(image, topic)->name),
+							pstrdup("None of its in-sync replicas is there."),
+							pstrdup("It has a leader when one of them is back. To lose what only they have, name another replica, and unclean => true."));
 	if (broker == partition->leader || broker == partition->successor)
 		return true;
 	if (!partition_has_replica(partition, broker))
@@ -358,6 +496,49 @@ image_elect_leader(Image *image, int32 topic, int32 number, int32 broker,
 							NULL, pstrdup("Try again when it has."));
 	partition->successor = broker;
 	return true;
+}
+
+bool
+image_elect_unclean(Image *image, int32 topic, int32 number, int32 broker, ImageProblem *problem)
+{
+	ImagePartition *partition = image_need_partition(image, topic, number, problem);
+
+	if (partition == NULL)
+		return false;
+	if (!partition_has_replica(partition, broker))
+		return image_refuse(problem, IMAGE_INVALID,
+							psprintf("broker %d has no replica of partition %d of topic \"%s\"",
+									 broker, number, image_topic(image, topic)->name),
+							NULL, NULL);
+	if (!image_is_fenced(image, partition->leader))
+		return image_refuse(problem, IMAGE_NOT_NOW,
+							psprintf("partition %d of topic \"%s\" has a leader, broker %d",
+									 number, image_topic(image, topic)->name, partition->leader),
+							NULL, pstrdup("An election that loses messages is for partitions whose in-sync replicas are all gone."));
+	if (image_is_fenced(image, broker))
+		return image_refuse(problem, IMAGE_NOT_NOW,
+							psprintf("broker %d is not there", broker), NULL, NULL);
+	partition_set_leader(partition, broker);
+	partition->unclean_epoch = partition->leader_epoch;
+	return true;
+}
+
+void
+image_prefer_leaders(Image *image, bool *changed)
+{
+	*changed = false;
+	for (int p = 0; p < image->partitions_count; p++)
+	{
+		ImagePartition *partition = &image->partitions[p];
+		int32		preferred = partition->replicas[0];
+
+		if (partition->leader == preferred || partition->successor != 0 || partition->target_count > 0 ||
+			!partition_in_sync(partition, preferred) || image_is_fenced(image, preferred) ||
+			image_broker(image, preferred)->leaving)
+			continue;
+		partition->successor = preferred;
+		*changed = true;
+	}
 }
 
 static bool
@@ -389,6 +570,9 @@ image_change_isr(Image *image, int32 topic, int32 number, int32 leader,
 							psprintf("broker %d has no replica of partition %d of topic \"%s\"",
 									 broker, number, image_topic(image, topic)->name),
 							NULL, NULL);
+	/* the leader is not fenced, or it has not heard of it: it goes on when it is back */
+	if (image_is_fenced(image, leader) || image_is_fenced(image, broker))
+		return true;
 
 	if (in_sync)
 	{
@@ -396,18 +580,7 @@ image_change_isr(Image *image, int32 topic, int32 number, int32 leader,
 		partition_order_isr(partition);
 	}
 	else
-	{
-		int			kept = 0;
-
-		for (int i = 0; i < partition->isr_count; i++)
-		{
-			if (partition->isr[i] != broker)
-				partition->isr[kept++] = partition->isr[i];
-		}
-		partition->isr_count = kept;
-		if (partition->successor == broker)
-			partition_stop_handover(partition);
-	}
+		remove_from_isr(partition, broker);
 	*changed = true;
 	return true;
 }

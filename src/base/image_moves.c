@@ -146,7 +146,7 @@ delete_broker(Image *image, int i)
 
 /* What a broker has that is not there any more. */
 static void
-take_out_of_partition(ImagePartition *partition, int32 broker, Load *load)
+take_out_of_partition(const Image *image, ImagePartition *partition, int32 broker, Load *load)
 {
 	int32		kept[IMAGE_BROKERS_MAX];
 
@@ -159,7 +159,7 @@ take_out_of_partition(ImagePartition *partition, int32 broker, Load *load)
 	if (partition->successor == broker)
 		partition_stop_handover(partition);
 	if (partition->leader == broker)
-		partition_set_leader(partition, partition->isr[0]);
+		partition_replace_leader(image, partition);
 }
 
 static bool
@@ -182,7 +182,7 @@ take_out_gone(Image *image, ImageBroker *broker, ImageProblem *problem)
 	delete_broker(image, broker - image->brokers);
 	load_count(&load, image);
 	for (int p = 0; p < image->partitions_count; p++)
-		take_out_of_partition(&image->partitions[p], id, &load);
+		take_out_of_partition(image, &image->partitions[p], id, &load);
 	return true;
 }
 
@@ -263,7 +263,7 @@ finish_move(ImagePartition *partition)
 }
 
 static void
-advance_partition(ImagePartition *partition)
+advance_partition(const Image *image, ImagePartition *partition)
 {
 	bool		stopped = partition->handover_stopped;
 
@@ -277,7 +277,7 @@ advance_partition(ImagePartition *partition)
 			list_has(partition->target, partition->target_count, partition->successor))
 			finish_move(partition);
 	}
-	else if (partition->successor == 0 && !stopped)
+	else if (partition->successor == 0 && !stopped && !image_is_fenced(image, partition->leader))
 		partition->successor = partition->target[0];
 }
 
@@ -287,7 +287,7 @@ image_advance(Image *image)
 	bool		used[IMAGE_BROKERS_MAX] = {false};
 
 	for (int p = 0; p < image->partitions_count; p++)
-		advance_partition(&image->partitions[p]);
+		advance_partition(image, &image->partitions[p]);
 
 	for (int i = 0; i < image->brokers_count; i++)
 	{

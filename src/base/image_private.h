@@ -30,6 +30,12 @@ extern ImagePartition *image_need_partition(const Image *image, int32 topic, int
 /* Brokers that are not leaving, ascending; returns how many. */
 extern int	image_staying(const Image *image, int32 *ids);
 
+/*
+ * Somebody else than the leader, who is not there, leads from now on: the first of isr
+ * who is not fenced; if there is none, nobody does, and leader only names one of isr.
+ */
+extern void partition_replace_leader(const Image *image, ImagePartition *partition);
+
 /* Puts isr into the order of replicas. */
 extern void partition_order_isr(ImagePartition *partition);
 

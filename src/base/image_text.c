@@ -6,16 +6,16 @@
  * A line for each thing, and at the end one that says so, by which a text that was
  * cut off is told.  Fields are separated by tabs, with COPY's escapes:
  *
- *		pgtopic-image	2
+ *		pgtopic-image	3
  *		cluster	id	next broker	next topic
- *		broker	id	leaving	conninfo
+ *		broker	id	leaving	fenced	fencings	conninfo
  *		topic	id	name	owner	partitions	replication factor	...
- *		partition	topic	number	leader	epoch	successor	placements	replicas	isr	target
+ *		partition	topic	number	leader	epoch	unclean epoch	successor	placements	replicas	isr	target
  *		end
  *
  * Brokers of a list are separated by commas; each of replicas has its number in
- * placed[] after a colon.  Texts of other versions are not read: version 1, which
- * had no placements, was never released.
+ * placed[] after a colon.  Version 2, of pgtopic 0.2.0, is read as well: it has no fenced
+ * brokers and no unclean epochs.
  *
  *-------------------------------------------------------------------------
  */
@@ -32,7 +32,8 @@
 #include "base/image_private.h"
 
 #define FORMAT_NAME		"pgtopic-image"
-#define FORMAT_VERSION	2
+#define FORMAT_VERSION	3
+#define FORMAT_OLDEST	2
 #define FIELDS_MAX		13
 
 /* --- to text --- */
@@ -100,9 +101,10 @@ append_topic(StringInfo text, const ImageTopic *topic)
 static void
 append_partition(StringInfo text, const ImagePartition *partition)
 {
-	appendStringInfo(text, "partition\t%d\t%d\t%d\t%d\t%d\t%d",
+	appendStringInfo(text, "partition\t%d\t%d\t%d\t%d\t%d\t%d\t%d",
 					 partition->topic, partition->number, partition->leader,
-					 partition->leader_epoch, partition->successor, partition->placements);
+					 partition->leader_epoch, partition->unclean_epoch, partition->successor,
+					 partition->placements);
 	append_list(text, partition->replicas, partition->placed, partition->replicas_count);
 	append_list(text, partition->isr, NULL, partition->isr_count);
 	append_list(text, partition->target, NULL, partition->target_count);
@@ -122,7 +124,8 @@ image_format(const Image *image)
 	{
 		const ImageBroker *broker = &image->brokers[i];
 
-		appendStringInfo(&text, "broker\t%d\t%d", broker->id, broker->leaving ? 1 : 0);
+		appendStringInfo(&text, "broker\t%d\t%d\t%d\t%d", broker->id, broker->leaving ? 1 : 0,
+						 broker->fenced ? 1 : 0, broker->fencings);
 		append_string(&text, broker->conninfo);
 		appendStringInfoChar(&text, '\n');
 	}
@@ -321,13 +324,19 @@ grow(void *array, int count, Size size)
 }
 
 static void
-parse_broker(Image *image, Line *line)
+parse_broker(Image *image, Line *line, int64 version)
 {
 	ImageBroker broker = {0};
+	int			field = 1;
 
-	broker.id = get_int32(line, 1);
-	broker.leaving = get_int64(line, 2, 0, 1) == 1;
-	broker.conninfo = get_string(line, 3);
+	broker.id = get_int32(line, field++);
+	broker.leaving = get_int64(line, field++, 0, 1) == 1;
+	if (version > 2)
+	{
+		broker.fenced = get_int64(line, field++, 0, 1) == 1;
+		broker.fencings = get_int32(line, field++);
+	}
+	broker.conninfo = get_string(line, field);
 	if (!line->ok)
 		return;
 	image->brokers = grow(image->brokers, image->brokers_count, sizeof(broker));
@@ -358,19 +367,22 @@ parse_topic(Image *image, Line *line)
 }
 
 static void
-parse_partition(Image *image, Line *line)
+parse_partition(Image *image, Line *line, int64 version)
 {
 	ImagePartition partition = {0};
+	int			field = 1;
 
-	partition.topic = get_int32(line, 1);
-	partition.number = get_int32(line, 2);
-	partition.leader = get_int32(line, 3);
-	partition.leader_epoch = get_int32(line, 4);
-	partition.successor = get_int32(line, 5);
-	partition.placements = get_int32(line, 6);
-	partition.replicas_count = get_list(line, 7, partition.replicas, partition.placed);
-	partition.isr_count = get_list(line, 8, partition.isr, NULL);
-	partition.target_count = get_list(line, 9, partition.target, NULL);
+	partition.topic = get_int32(line, field++);
+	partition.number = get_int32(line, field++);
+	partition.leader = get_int32(line, field++);
+	partition.leader_epoch = get_int32(line, field++);
+	if (version > 2)
+		partition.unclean_epoch = get_int32(line, field++);
+	partition.successor = get_int32(line, field++);
+	partition.placements = get_int32(line, field++);
+	partition.replicas_count = get_list(line, field++, partition.replicas, partition.placed);
+	partition.isr_count = get_list(line, field++, partition.isr, NULL);
+	partition.target_count = get_list(line, field, partition.target, NULL);
 	if (!line->ok)
 		return;
 	image->partitions = grow(image->partitions, image->partitions_count, sizeof(partition));
@@ -383,10 +395,11 @@ image_parse(const char *text)
 	Image	   *image = palloc0(sizeof(Image));
 	char	   *rest = pstrdup(text);
 	Line		line;
+	int64		version;
 
 	if (!next_line(&rest, &line) || !line_is(&line, FORMAT_NAME, 2))
 		return NULL;
-	get_int64(&line, 1, FORMAT_VERSION, FORMAT_VERSION);
+	version = get_int64(&line, 1, FORMAT_OLDEST, FORMAT_VERSION);
 	if (!line.ok || !next_line(&rest, &line) || !line_is(&line, "cluster", 4))
 		return NULL;
 	image->cluster_id = get_string(&line, 1);
@@ -397,12 +410,12 @@ image_parse(const char *text)
 	{
 		if (!line.ok || !next_line(&rest, &line))
 			return NULL;
-		if (line_is(&line, "broker", 4))
-			parse_broker(image, &line);
+		if (line_is(&line, "broker", version > 2 ? 6 : 4))
+			parse_broker(image, &line, version);
 		else if (line_is(&line, "topic", 13))
 			parse_topic(image, &line);
-		else if (line_is(&line, "partition", 10))
-			parse_partition(image, &line);
+		else if (line_is(&line, "partition", version > 2 ? 11 : 10))
+			parse_partition(image, &line, version);
 		else
 			break;
 	}

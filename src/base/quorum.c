@@ -363,8 +363,8 @@ quorum_on_accept_reply(QuorumRun *run, QuorumDurable *durable, int32 from,
 			 quorum_is_controller(run, durable))
 	{
 		peer->heard_at = now;
-		if (reply->image_term == durable->term)
-			peer->accepted_version = Max(peer->accepted_version, reply->image_version);
+		/* less than before: a broker that was brought back without its last moments needs it again */
+		peer->accepted_version = reply->image_term == durable->term ? reply->image_version : 0;
 	}
 }
 
