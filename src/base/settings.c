@@ -29,6 +29,7 @@ int			pgtopic_segment_wait_timeout;
 int			pgtopic_broker_session_timeout;
 int			pgtopic_replica_lag_time_max;
 int			pgtopic_handover_timeout;
+int			pgtopic_leader_rebalance_interval;
 int			pgtopic_follower_wal_keep_size;
 
 void
@@ -90,8 +91,9 @@ settings_define(void)
 
 	DefineCustomIntVariable("pgtopic.broker_session_timeout",
 							"Sets how long a broker may be silent before the others count it as gone.",
-							"Brokers that hear from no controller for this long elect another one. "
-							"Set the same on all brokers.",
+							"Then other in-sync replicas lead what it led. A broker that hears from no "
+							"controller for half of this long begins to elect another one, and for all of it "
+							"takes no messages for partitions with replicas. Set the same on all brokers.",
 							&pgtopic_broker_session_timeout,
 							5000, 200, 3600 * 1000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
@@ -110,6 +112,14 @@ settings_define(void)
 							10 * 1000, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
+	DefineCustomIntVariable("pgtopic.leader_rebalance_interval",
+							"Sets how often partitions are given back to their preferred leaders.",
+							"The controller has other leaders hand over to preferred ones that are in sync. "
+							"-1: only elect_leader() does.",
+							&pgtopic_leader_rebalance_interval,
+							5 * 60 * 1000, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
 	DefineCustomIntVariable("pgtopic.follower_wal_keep_size",
 							"Sets how much WAL is kept for a follower that is not in sync.",
 							"When it needs more, its replication slot is dropped, and it copies what it "
@@ -119,4 +129,10 @@ settings_define(void)
 							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("pgtopic");
+}
+
+int
+settings_election_timeout(void)
+{
+	return pgtopic_broker_session_timeout / 2;
 }

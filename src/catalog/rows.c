@@ -118,7 +118,8 @@ enum PartitionColumn
 	PARTITION_ISR,
 	PARTITION_SUCCESSOR,		/* since 0.2.0 */
 	PARTITION_PLACEMENTS,
-	PARTITION_COLUMNS = PARTITION_PLACEMENTS
+	PARTITION_UNCLEAN_EPOCH,	/* since 0.3.0 */
+	PARTITION_COLUMNS = PARTITION_UNCLEAN_EPOCH
 };
 
 /* Takes an array of brokers apart; returns how many there are. */

@@ -146,6 +146,7 @@ fill_leader(LogPartition *partition, int32 topic, int32 self)
 	partition->leader = row.leader;
 	partition->leader_epoch = row.leader_epoch;
 	partition->successor = row.successor;
+	partition->replicas_count = row.replicas_count;
 	for (int i = 0; i < row.replicas_count; i++)
 	{
 		if (row.replicas[i] == self &&

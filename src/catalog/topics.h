@@ -36,6 +36,7 @@ typedef struct LogPartition
 	int32		leader;			/* 0: this server is not in a cluster */
 	int32		leader_epoch;
 	int32		successor;		/* the leader is handing over to it, or 0 */
+	int			replicas_count;
 	SlotRef		slot;
 	bool		segments_valid;
 	int			segments_count;

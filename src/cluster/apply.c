@@ -20,7 +20,9 @@
 #include "catalog/extension.h"
 #include "catalog/topics.h"
 #include "cluster/apply.h"
+#include "cluster/publish.h"
 #include "cluster/store.h"
+#include "cluster/subscribe.h"
 #include "shmem/cluster_state.h"
 #include "shmem/databases.h"
 #include "shmem/slots.h"
@@ -91,12 +93,77 @@ has_replica_here(const ImagePartition *partition, int32 self)
 	return partition_has_replica(partition, self);
 }
 
+/* How often a broker was fenced, as of the metadata that was applied last; -1: not known. */
+static int32
+fencings_applied(int32 broker)
+{
+	bool		isnull;
+
+	extension_execute(SPI_OK_SELECT, "SELECT fencings FROM pgtopic.broker WHERE id = %d", broker);
+	if (SPI_processed == 0)
+		return -1;
+	return DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+}
+
+/*
+ * Whether what a broker has published is of no use any more: it was fenced since this
+ * one looked last, or is gone.  For what it led others may lead now.
+ */
+static bool
+is_deposed(const Image *image, int32 id)
+{
+	const ImageBroker *broker = image_broker(image, id);
+
+	return broker == NULL || broker->fencings > Max(fencings_applied(id), 0);
+}
+
+/*
+ * First of all, nothing is received any more from brokers that were fenced, or are
+ * gone: what they have written since they were is nobody's, and whoever confirms it to
+ * them lets them acknowledge it.  And one that was fenced itself lets go of its
+ * followers; what these have confirmed says nothing any more.
+ *
+ * All of it can be done twice; pgtopic.broker says that it was done.
+ */
+static void
+part_from_deposed(const Image *image, int32 self)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	int			count;
+	int32	   *leaders;
+	int			deposed = 0;
+
+	begin(&saved);
+	MemoryContextSwitchTo(context);
+	leaders = subscribe_leaders(&count);
+	for (int i = 0; i < count; i++)
+	{
+		if (is_deposed(image, leaders[i]))
+			leaders[deposed++] = leaders[i];
+	}
+	if (is_deposed(image, self))
+		publish_end_all();
+	end(&saved, context);
+
+	for (int i = 0; i < deposed; i++)
+	{
+		ereport(LOG,
+				(errmsg("pgtopic receives nothing from broker %d any more", leaders[i]),
+				 image_broker(image, leaders[i]) ? errdetail("The controller has not heard of it for pgtopic.broker_session_timeout.") :
+				 errdetail("It has left the cluster.")));
+		subscribe_drop(leaders[i], false);
+	}
+}
+
 static void
 apply_brokers(const Image *image)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ExtensionOwner saved;
 	StringInfoData ids;
+	int32		fenced[IMAGE_BROKERS_MAX];
+	int			fenced_count = 0;
 
 	begin(&saved);
 	initStringInfo(&ids);
@@ -107,16 +174,23 @@ apply_brokers(const Image *image)
 		const char *conninfo = broker->conninfo;
 
 		extension_execute_params(SPI_OK_INSERT,
-								 psprintf("INSERT INTO pgtopic.broker AS b (id, conninfo, leaving) VALUES (%d, $1, %s)"
-										  " ON CONFLICT (id) DO UPDATE SET conninfo = excluded.conninfo, leaving = excluded.leaving"
-										  " WHERE b.conninfo <> excluded.conninfo OR b.leaving <> excluded.leaving",
-										  broker->id, broker->leaving ? "true" : "false"),
+								 psprintf("INSERT INTO pgtopic.broker AS b (id, conninfo, leaving, fenced, fencings)"
+										  " VALUES (%d, $1, %s, %s, %d)"
+										  " ON CONFLICT (id) DO UPDATE SET conninfo = excluded.conninfo, leaving = excluded.leaving,"
+										  " fenced = excluded.fenced, fencings = excluded.fencings"
+										  " WHERE (b.conninfo, b.leaving, b.fenced, b.fencings) IS DISTINCT FROM"
+										  " (excluded.conninfo, excluded.leaving, excluded.fenced, excluded.fencings)",
+										  broker->id, broker->leaving ? "true" : "false",
+										  broker->fenced ? "true" : "false", broker->fencings),
 								 1, &conninfo);
 		appendStringInfo(&ids, "%s%d", i > 0 ? ", " : "", broker->id);
+		if (broker->fenced)
+			fenced[fenced_count++] = broker->id;
 	}
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.broker WHERE id NOT IN (%s)", ids.data);
 	cluster_invalidate();
 	end(&saved, context);
+	cluster_state_set_fenced(fenced, fenced_count);
 }
 
 /* Of a topic's partitions that have tables here. */
@@ -227,17 +301,24 @@ apply_partition_row(const ImagePartition *partition)
 	char	   *placements = array_literal(partition->placed, partition->replicas_count);
 	char	   *isr = array_literal(partition->isr, partition->isr_count);
 
+	/* what is known of followers is about the epoch that it was found out in */
+	extension_execute(SPI_OK_DELETE,
+					  "DELETE FROM pgtopic.follower f USING pgtopic.partition p"
+					  " WHERE f.topic_id = %d AND f.partition = %d AND p.topic_id = f.topic_id"
+					  " AND p.partition = f.partition AND p.leader_epoch <> %d",
+					  partition->topic, partition->number, partition->leader_epoch);
 	extension_execute(SPI_OK_INSERT,
-					  "INSERT INTO pgtopic.partition AS p (topic_id, partition, leader, leader_epoch,"
-					  " successor, replicas, placements, isr) VALUES (%d, %d, %d, %d, %d, %s, %s, %s)"
+					  "INSERT INTO pgtopic.partition AS p (topic_id, partition, leader, leader_epoch, unclean_epoch,"
+					  " successor, replicas, placements, isr) VALUES (%d, %d, %d, %d, %d, %d, %s, %s, %s)"
 					  " ON CONFLICT (topic_id, partition) DO UPDATE SET leader = excluded.leader,"
-					  " leader_epoch = excluded.leader_epoch, successor = excluded.successor,"
+					  " leader_epoch = excluded.leader_epoch, unclean_epoch = excluded.unclean_epoch,"
+					  " successor = excluded.successor,"
 					  " replicas = excluded.replicas, placements = excluded.placements, isr = excluded.isr"
-					  " WHERE (p.leader, p.leader_epoch, p.successor, p.replicas, p.placements, p.isr) IS DISTINCT FROM"
-					  " (excluded.leader, excluded.leader_epoch, excluded.successor, excluded.replicas,"
-					  " excluded.placements, excluded.isr)",
+					  " WHERE (p.leader, p.leader_epoch, p.unclean_epoch, p.successor, p.replicas, p.placements, p.isr)"
+					  " IS DISTINCT FROM (excluded.leader, excluded.leader_epoch, excluded.unclean_epoch,"
+					  " excluded.successor, excluded.replicas, excluded.placements, excluded.isr)",
 					  partition->topic, partition->number, partition->leader, partition->leader_epoch,
-					  partition->successor, replicas, placements, isr);
+					  partition->unclean_epoch, partition->successor, replicas, placements, isr);
 	return SPI_processed > 0;
 }
 
@@ -332,6 +413,7 @@ apply_image(const Image *image, int32 self, int64 version)
 	MemoryContext context = CurrentMemoryContext;
 	ExtensionOwner saved;
 
+	part_from_deposed(image, self);
 	apply_brokers(image);
 	drop_topics(image);
 	for (int i = 0; i < image->topics_count; i++)

@@ -27,6 +27,7 @@
 #include "cluster/change.h"
 #include "cluster/store.h"
 #include "peer/call.h"
+#include "peer/connect.h"
 #include "shmem/cluster_state.h"
 #include "shmem/databases.h"
 
@@ -162,6 +163,18 @@ run_change(Image *image, const Args *args, int32 *id, bool *changed, ImageProble
 	if (strcmp(op, CHANGE_ELECT_LEADER) == 0)
 		return image_elect_leader(image, arg_int32(args, 0), arg_int32(args, 1),
 								  arg_int32(args, 2), problem);
+	if (strcmp(op, CHANGE_ELECT_UNCLEAN) == 0)
+		return image_elect_unclean(image, arg_int32(args, 0), arg_int32(args, 1),
+								   arg_int32(args, 2), problem);
+	if (strcmp(op, CHANGE_PREFER_LEADERS) == 0)
+	{
+		image_prefer_leaders(image, changed);
+		return true;
+	}
+	if (strcmp(op, CHANGE_FENCE) == 0)
+		return image_fence_broker(image, arg_int32(args, 0), changed, problem);
+	if (strcmp(op, CHANGE_UNFENCE) == 0)
+		return image_unfence_broker(image, arg_int32(args, 0), arg_int32(args, 1), changed, problem);
 	if (strcmp(op, CHANGE_ISR) == 0)
 	{
 		const ImagePartition *partition = image_partition(image, arg_int32(args, 0), arg_int32(args, 1));
@@ -407,7 +420,7 @@ cluster_change(const char *operation, const char *const *args, int nargs, int ti
 			int			code = geterrcode();
 
 			call_close(conn);
-			if (proposed || cluster_clock_ms() >= deadline ||
+			if (proposed || cluster_clock_ms() >= deadline || peer_is_in_vain() ||
 				(code != ERRCODE_CANNOT_CONNECT_NOW &&
 				 code != ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION))
 				PG_RE_THROW();

@@ -354,6 +354,28 @@ publish_end(int32 follower)
 	extension_owner_end(&saved);
 }
 
+int
+publish_drop_sync_slots(const char *system_identifier, const char *subscriptions)
+{
+	ExtensionOwner saved;
+	const char *params[2] = {system_identifier, subscriptions};
+	int			count;
+
+	extension_owner_begin(&saved);
+	SPI_connect();
+	/* the names are those of ReplicationSlotNameForTablesync() */
+	extension_execute_params(SPI_OK_SELECT,
+							 "SELECT pg_catalog.pg_drop_replication_slot(x.slot_name) FROM"
+							 " (SELECT s.slot_name, pg_catalog.regexp_match(s.slot_name, '^pg_(\\d+)_sync_\\d+_(\\d+)$') AS name"
+							 " FROM pg_catalog.pg_replication_slots s"
+							 " WHERE NOT s.active AND s.database = pg_catalog.current_database()) x"
+							 " WHERE x.name[2] = $1 AND x.name[1]::pg_catalog.oid <> ALL ($2::pg_catalog.oid[])", 2, params);
+	count = (int) SPI_processed;
+	SPI_finish();
+	extension_owner_end(&saved);
+	return count;
+}
+
 /* The followers that have something here, in the caller's memory. */
 static int32 *
 followers_published(const char *condition, int *count)

@@ -68,7 +68,13 @@ extern void publish_add(int32 follower, int32 topic, int32 partition, int32 lead
 extern bool publish_ready(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
 						   int32 placement);
 
-/* The same for all followers, when this database leaves the cluster. */
+/*
+ * Drops the slots that a server has left behind here: of table synchronisation, that
+ * nobody uses, of no subscription (oid) that it still has.  Returns how many.
+ */
+extern int	publish_drop_sync_slots(const char *system_identifier, const char *subscriptions);
+
+/* publish_end() for all followers: this database leaves the cluster, or was fenced. */
 extern void publish_end_all(void);
 
 /*

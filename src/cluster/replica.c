@@ -83,12 +83,22 @@ agreed_offset(const Replica *replica)
 	int64		from = 0;
 	bool		complete = true;
 
+	/*
+	 * A leader that was elected without having everything (unclean_epoch) agrees with
+	 * nobody who was there before, this broker included unless it has followed it since.
+	 */
 	extension_execute(SPI_OK_SELECT,
-					  "SELECT from_offset, (state = '" REPLICA_READY "')::pg_catalog.int4::pg_catalog.int8"
-					  " FROM pgtopic.replica WHERE topic_id = %d AND partition = %d",
+					  "SELECT COALESCE(r.from_offset, 0),"
+					  " COALESCE(r.state = '" REPLICA_READY "', true)::pg_catalog.int4::pg_catalog.int8,"
+					  " (COALESCE(r.leader_epoch, 0) < p.unclean_epoch)::pg_catalog.int4::pg_catalog.int8"
+					  " FROM pgtopic.partition p LEFT JOIN pgtopic.replica r"
+					  " ON r.topic_id = p.topic_id AND r.partition = p.partition"
+					  " WHERE p.topic_id = %d AND p.partition = %d",
 					  replica->topic, replica->partition);
 	if (SPI_processed > 0)
 	{
+		if (get_int64(0, 3) != 0)
+			return 0;
 		from = get_int64(0, 1);
 		complete = get_int64(0, 2) != 0;
 	}
@@ -204,6 +214,17 @@ replica_make_segment(const Replica *replica, int64 log_end)
 		return false;
 	storage_create_segment(replica->topic, replica->partition, end, end + size);
 	return true;
+}
+
+void
+replicas_distrust(void)
+{
+	extension_execute(SPI_OK_UPDATE,
+					  "UPDATE pgtopic.replica r SET leader = 0, state = '" REPLICA_NEW "',"
+					  " from_offset = CASE WHEN r.state = '" REPLICA_READY "'"
+					  " THEN GREATEST(r.from_offset, p.high_watermark) ELSE r.from_offset END"
+					  " FROM pgtopic.partition p"
+					  " WHERE p.topic_id = r.topic_id AND p.partition = r.partition");
 }
 
 void

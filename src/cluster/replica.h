@@ -66,6 +66,12 @@ extern void replica_cut(Replica *replica, int64 log_start);
 extern bool replica_make_segment(const Replica *replica, int64 log_end);
 
 /*
+ * This server may lack the end of what it had received: no copy counts as complete, and
+ * each begins anew where it was right when its leader's watermark was stored last.
+ */
+extern void replicas_distrust(void);
+
+/*
  * Takes over the watermarks and log starts that the leaders have stored, so that the
  * catalog of this broker shows them, and retention follows.
  */

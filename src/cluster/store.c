@@ -13,7 +13,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-#include "base/image.h"
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "cluster/store.h"
@@ -185,17 +184,31 @@ store_make_durable(void)
 								 GUC_ACTION_LOCAL, true, 0, false);
 }
 
-void
-store_members(const char *text, QuorumMembers *members)
+int32
+store_timeline(void)
 {
-	Image	   *image;
+	ExtensionOwner saved;
+	bool		isnull;
+	int32		timeline = 0;
 
-	members->count = 0;
-	if (text == NULL)
-		return;
-	image = image_parse(text);
-	if (image == NULL)
-		elog(ERROR, "the stored metadata of the cluster cannot be read");
-	for (int i = 0; i < image->brokers_count && i < QUORUM_MEMBERS_MAX; i++)
-		members->ids[members->count++] = image->brokers[i].id;
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_SELECT, "SELECT timeline FROM pgtopic.cluster");
+	if (SPI_processed == 1)
+		timeline = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	SPI_finish();
+	extension_owner_end(&saved);
+	return timeline;
+}
+
+void
+store_set_timeline(int32 timeline)
+{
+	ExtensionOwner saved;
+
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.cluster SET timeline = %d", timeline);
+	SPI_finish();
+	extension_owner_end(&saved);
 }

@@ -57,7 +57,12 @@ extern void store_set_applied(int64 version);
 /* The commit of this transaction waits for the disk, whatever synchronous_commit is. */
 extern void store_make_durable(void);
 
-/* The brokers that an image names, as members of the quorum. */
-extern void store_members(const char *image, QuorumMembers *members);
+/*
+ * The WAL timeline that this broker has last known to be its own; 0: none yet.  If WAL
+ * is on another one, this server is a standby that was promoted, or was restored, and
+ * may lack what it had told others.
+ */
+extern int32 store_timeline(void);
+extern void store_set_timeline(int32 timeline);
 
 #endif							/* PGTOPIC_STORE_H */

@@ -21,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 
 #include "base/compat.h"
 #include "catalog/cluster.h"
@@ -28,6 +29,8 @@
 #include "cluster/publish.h"
 #include "cluster/subscribe.h"
 #include "peer/connect.h"
+
+#define COMMAND_TIMEOUT_MS	10000
 
 char *
 subscription_name(int32 leader)
@@ -93,7 +96,12 @@ subscription_is_stuck(int32 leader, int32 topic, int32 partition)
 	return SPI_processed > 0;
 }
 
-/* Runs a command as if it had been typed, in a transaction of its own. */
+/*
+ * Runs a command as if it had been typed, in a transaction of its own.  PostgreSQL
+ * waits without limit for the other side, which may have stopped answering: so the
+ * command is cancelled (57014) like a statement that takes longer than
+ * statement_timeout.
+ */
 static void
 run_command(const char *sql)
 {
@@ -112,7 +120,16 @@ run_command(const char *sql)
 	statement->stmt_location = raw->stmt_location;
 	statement->stmt_len = raw->stmt_len;
 	InitializeQueryCompletion(&completion);
-	ProcessUtility(statement, sql, false, PROCESS_UTILITY_TOPLEVEL, NULL, NULL, None_Receiver, &completion);
+	enable_timeout_after(STATEMENT_TIMEOUT, COMMAND_TIMEOUT_MS);
+	PG_TRY();
+	{
+		ProcessUtility(statement, sql, false, PROCESS_UTILITY_TOPLEVEL, NULL, NULL, None_Receiver, &completion);
+	}
+	PG_FINALLY();
+	{
+		disable_timeout(STATEMENT_TIMEOUT, false);
+	}
+	PG_END_TRY();
 	if (ActiveSnapshotSet())
 		PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -149,10 +166,16 @@ subscribe_refresh(int32 leader)
 						 subscription_name(leader)));
 }
 
+/*
+ * DROP connects, if a table was still being copied, to drop the slots of that, but can do
+ * without; a connection that is refused at once spares it from waiting.
+ */
 void
-subscribe_drop(int32 leader)
+subscribe_drop(int32 leader, bool answers)
 {
 	run_command(psprintf("ALTER SUBSCRIPTION %s DISABLE", subscription_name(leader)));
+	if (!answers)
+		run_command(psprintf("ALTER SUBSCRIPTION %s CONNECTION 'host=/dev/null'", subscription_name(leader)));
 	run_command(psprintf("ALTER SUBSCRIPTION %s SET (slot_name = NONE)", subscription_name(leader)));
 	run_command(psprintf("DROP SUBSCRIPTION %s", subscription_name(leader)));
 }

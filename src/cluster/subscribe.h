@@ -39,10 +39,12 @@ extern void subscribe_create(int32 leader, const char *conninfo);
 extern void subscribe_refresh(int32 leader);
 
 /*
- * Drops the subscription, without asking the leader for anything.  The leader drops
- * the slot (publish_end()).  For a worker that is in no transaction.
+ * Drops the subscription; when it returns, nothing that it receives is written any
+ * more.  The leader drops the slot (publish_end()).  If it does not answer, slots of
+ * tables that were being copied stay there: see worker/sync_slots.c.  For a worker that
+ * is in no transaction.
  */
-extern void subscribe_drop(int32 leader);
+extern void subscribe_drop(int32 leader, bool answers);
 
 /*
  * Ends the apply worker and starts it anew; returns when the old one is gone.  The new

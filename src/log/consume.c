@@ -244,10 +244,10 @@ log_wait_here(int32 topic_id, const char *group, Deadline deadline)
 
 /* --- with the partitions that other brokers lead --- */
 
-/* How long to wait for the others when one of them cannot be reached. */
-#define FAILURE_WAIT_MS		1000
+/* How soon a broker that cannot be reached is tried again. */
+#define FAILURE_AGAIN_MS	1000
 
-/* Between two looks while a leader is handing over; nobody wakes us when it has. */
+/* Between two looks while a leader is handing over, or gone; nobody wakes us when it has. */
 #define CHANGING_POLL_MS	100
 
 void
@@ -258,18 +258,22 @@ watch_begin(GroupWatch *watch, int32 topic, const char *group, Deadline deadline
 	watch->topic = topic;
 	watch->group = group;
 	watch->deadline = deadline;
+	watch->until = deadline.at;
 	watch->context = CurrentMemoryContext;
 }
 
-/* A broker cannot be reached.  The others get a moment, then it is an error. */
+/*
+ * A broker cannot be reached.  It, or who leads then, and the others get a while; then it
+ * is an error.
+ */
 static void
 note_failure(GroupWatch *watch, ConsumePlace *place, const PeerFailure *failure)
 {
-	place->failed = true;
+	place->failed_at = GetCurrentTimestamp();
 	if (watch->failure.broker == 0)
 		watch->deadline.at = Min(watch->deadline.at,
-								 TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-															 FAILURE_WAIT_MS));
+								 TimestampTzPlusMilliseconds(place->failed_at,
+															 Max(leader_wait_ms(), FAILURE_AGAIN_MS)));
 	else
 		pfree(watch->failure.detail);
 	watch->failure.broker = failure->broker;
@@ -282,6 +286,7 @@ update_places(GroupWatch *watch, Topic *topic)
 {
 	ConsumePlace places[BROKERS_MAX];
 	int			count = 0;
+	bool		failed = false;
 
 	watch->here = false;
 	watch->changing = false;
@@ -303,17 +308,35 @@ update_places(GroupWatch *watch, Topic *topic)
 		places[count].broker = partition->leader;
 		places[count].look = true;
 		places[count].ready = false;
-		places[count].failed = false;
+		places[count].failed_at = 0;
 		places[count].waiting = NULL;
 		for (int old = 0; old < watch->count; old++)
 		{
 			if (watch->places[old].broker == partition->leader)
 				places[count] = watch->places[old];
 		}
+		if (places[count].failed_at != 0)
+		{
+			failed = true;
+			if (TimestampDifferenceExceeds(places[count].failed_at, GetCurrentTimestamp(), FAILURE_AGAIN_MS))
+			{
+				/* once more; if that goes well, the next look finds nothing that has failed */
+				places[count].failed_at = 0;
+				places[count].look = true;
+			}
+		}
 		count++;
 	}
 	memcpy(watch->places, places, count * sizeof(ConsumePlace));
 	watch->count = count;
+	watch->changing |= failed;
+	if (!failed && watch->failure.broker != 0)
+	{
+		/* others lead now, or it is back */
+		pfree(watch->failure.detail);
+		watch->failure.broker = 0;
+		watch->deadline.at = watch->until;
+	}
 }
 
 /* The topic, and a place to sleep: what happens from here on wakes us. */
@@ -417,7 +440,7 @@ start_waits(GroupWatch *watch)
 		ConsumePlace *place = &watch->places[i];
 		PeerFailure failure = {0};
 
-		if (place->waiting || place->look || place->failed)
+		if (place->waiting || place->look || place->failed_at != 0)
 			continue;
 		place->waiting = forward_wait(place->broker, watch->topic, watch->group,
 									  deadline_milliseconds(&watch->deadline), &failure);

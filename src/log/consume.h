@@ -50,7 +50,7 @@ typedef struct ConsumePlace
 	int32		broker;
 	bool		look;			/* there may be something */
 	bool		ready;			/* it has said so */
-	bool		failed;			/* it could not be reached */
+	TimestampTz failed_at;		/* it could not be reached; 0: it could */
 	Peer	   *waiting;		/* it is asked to say so */
 } ConsumePlace;
 
@@ -63,7 +63,8 @@ typedef struct GroupWatch
 	bool		changing;		/* a leader is handing over */
 	int			count;
 	ConsumePlace places[BROKERS_MAX];
-	PeerFailure failure;		/* the last one */
+	PeerFailure failure;		/* the last one, while there are any */
+	TimestampTz until;			/* the deadline, if there is none */
 	MemoryContext context;		/* of this */
 } GroupWatch;
 

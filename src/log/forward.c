@@ -19,6 +19,9 @@
 /* What a peer waits for us in one call: its snapshot should not get too old. */
 #define PEER_WAIT_MS		1000
 
+/* Between two attempts to reach a leader. */
+#define REOPEN_MS			100
+
 /* Number 0 is connection.c's. */
 static const PeerStatement produce_statement = {
 	1, "pgtopic_produce", "SELECT pgtopic.peer_produce($1, $2, $3, $4, $5, $6, $7)",
@@ -73,14 +76,20 @@ retry_or_raise(Peer *peer, PeerOutcome outcome, bool opened, bool clean, Attempt
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	/* it was broken before, and there was no telling */
-	if (outcome == PEER_LOST && clean && !peer->fresh)
-	{
-		peer->lost = false;
-		return;
-	}
 	if (attempt->since == 0)
 		attempt->since = now;
+	if (outcome == PEER_LOST && clean)
+	{
+		/* it was broken before, and there was no telling; or its broker has died now */
+		bool		pause = peer->fresh;
+
+		if (!pause || !TimestampDifferenceExceeds(attempt->since, now, leader_wait_ms()))
+		{
+			peer->lost = false;
+			pause_milliseconds(pause ? HANDOVER_POLL_MS : 0);
+			return;
+		}
+	}
 	if (outcome == PEER_FAILED && clean && peer_error_code(peer) == ERRCODE_NOT_LEADER &&
 		!TimestampDifferenceExceeds(attempt->since, now, HANDOVER_WAIT_MS))
 	{
@@ -92,16 +101,37 @@ retry_or_raise(Peer *peer, PeerOutcome outcome, bool opened, bool clean, Attempt
 	peer_raise(peer, outcome);
 }
 
+Peer *
+forward_open(int32 broker, Attempt *attempt)
+{
+	PeerFailure failure = {0};
+	Peer	   *peer = peer_open(broker, &failure);
+	TimestampTz now;
+
+	if (peer != NULL)
+		return peer;
+	now = GetCurrentTimestamp();
+	if (attempt->since == 0)
+		attempt->since = now;
+	if (TimestampDifferenceExceeds(attempt->since, now, leader_wait_ms()))
+		peer_raise_failure(&failure);
+	pause_milliseconds(REOPEN_MS);
+	return NULL;
+}
+
 /* Makes one call that writes; false if it is to be made again. */
 static bool
 call_writing(int32 broker, bool commit_after, const PeerStatement *statement,
 			 const PeerParams *params, PeerRowSink sink, void *arg,
 			 bool may_retry, Attempt *attempt)
 {
-	Peer	   *peer = peer_open(broker, NULL);
-	bool		opened = peer_begin(peer, commit_after);
+	Peer	   *peer = may_retry ? forward_open(broker, attempt) : peer_open(broker, NULL);
+	bool		opened;
 	PeerOutcome outcome;
 
+	if (peer == NULL)
+		return false;
+	opened = peer_begin(peer, commit_after);
 	peer_send(peer, statement, params);
 	peer_sync(peer);
 	outcome = peer_receive(peer, sink, arg);
@@ -216,12 +246,15 @@ int64
 forward_fetch(int32 broker, int32 topic, int32 partition, int64 from, int64 max,
 			  const Deadline *deadline, MessageSink sink, void *arg, Attempt *attempt)
 {
-	Peer	   *peer = peer_open(broker, NULL);
-	bool		clean = peer->depth == 0;
+	Peer	   *peer = forward_open(broker, attempt);
+	bool		clean;
 	PeerParams	params = {0};
 	MessageReceiver receiver;
 	PeerOutcome outcome;
 
+	if (peer == NULL)
+		return -1;
+	clean = peer->depth == 0;
 	receiver_init(&receiver, sink, arg);
 	peer_param_int32(&params, topic);
 	peer_param_int32(&params, partition);
@@ -377,11 +410,14 @@ forward_offsets_at(const Place *place, int32 topic, TimestampTz timestamp, int64
 				   Attempt *attempt)
 {
 	OffsetsReceiver receiver = {place, offsets};
-	Peer	   *peer = peer_open(place->broker, NULL);
-	bool		clean = peer->depth == 0;
+	Peer	   *peer = forward_open(place->broker, attempt);
+	bool		clean;
 	PeerParams	params = {0};
 	PeerOutcome outcome;
 
+	if (peer == NULL)
+		return false;
+	clean = peer->depth == 0;
 	peer_param_int32(&params, topic);
 	param_partitions(&params, place);
 	peer_param_int64(&params, timestamp);

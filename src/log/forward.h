@@ -48,6 +48,13 @@ typedef struct ProduceArrays
 	TimestampTz timestamp;
 } ProduceArrays;
 
+/*
+ * The connection to a leader.  NULL if it cannot be had now, after a pause: then it, or
+ * another leader, is to be tried again; an error (08001) when that has gone on for
+ * leader_wait_ms().
+ */
+extern Peer *forward_open(int32 broker, Attempt *attempt);
+
 extern void forward_produce(Peer *peer, int32 topic, int32 partition, const ProduceArrays *arrays);
 extern bool forward_produced(Peer *peer, bool opened, int64 *first_offset, Attempt *attempt);
 

@@ -7,16 +7,50 @@
  */
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
 #include "utils/timestamp.h"
 
+#include "base/settings.h"
 #include "catalog/cluster.h"
 #include "log/leaders.h"
 #include "log/waiting.h"
+#include "shmem/cluster_state.h"
+
+#define NO_LEADER_WAIT_MS	1000
 
 bool
 partition_is_ready_here(const LogPartition *partition)
 {
 	return partition->successor == 0 && partition_is_led_here(partition);
+}
+
+int
+leader_wait_ms(void)
+{
+	if (cluster_state_cut_off(1) != NULL)
+		return 0;
+	return 2 * pgtopic_broker_session_timeout + 5000;
+}
+
+/* A partition has no leader: all of its in-sync replicas are gone. */
+static void
+error_no_leader(const LogPartition *partition)
+{
+	PartitionRow row;
+	StringInfoData isr;
+
+	initStringInfo(&isr);
+	if (partition_row_read(partition, &row))
+	{
+		for (int i = 0; i < row.isr_count; i++)
+			appendStringInfo(&isr, i > 0 ? ", %d" : "%d", row.isr[i]);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_NOT_LEADER),
+			 errmsg("partition %d of topic \"%s\" is unavailable",
+					partition->number, partition->topic->name),
+			 errdetail("Its in-sync replicas are on brokers that are not there: %s.", isr.data),
+			 errhint("It has a leader when one of them is back.")));
 }
 
 int32
@@ -28,10 +62,15 @@ partition_leader(int32 topic_id, int32 number, bool writing)
 	{
 		LogPartition *partition = topic_partition_get(topic_get(topic_id), number);
 
-		if (!writing || partition->successor == 0)
+		bool		gone = cluster_state_is_fenced(partition->leader);
+
+		if ((!writing || partition->successor == 0) && !gone)
 			return partition_is_led_here(partition) ? 0 : partition->leader;
 		if (start == 0)
 			start = GetCurrentTimestamp();
+		/* the metadata may be half applied */
+		if (gone && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), NO_LEADER_WAIT_MS))
+			error_no_leader(partition);
 		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), HANDOVER_WAIT_MS))
 			ereport(ERROR,
 					(errcode(ERRCODE_NOT_LEADER),

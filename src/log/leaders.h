@@ -22,12 +22,19 @@
 #define HANDOVER_WAIT_MS	10000
 #define HANDOVER_POLL_MS	20
 
+/*
+ * How long, in ms, to try again where a leader cannot be reached: until it is back, or
+ * there is another one.  0 where that cannot be, since this broker is cut off itself.
+ */
+extern int	leader_wait_ms(void);
+
 /* Whether the partition can be written to here and now. */
 extern bool partition_is_ready_here(const LogPartition *partition);
 
 /*
  * The broker that leads a partition; 0 if it is this one.  For writing, waits while
- * the leader is handing over, and raises an error (57P03) if that takes too long.
+ * the leader is handing over, and raises an error (57P03) if that takes too long.  The
+ * same error if nobody leads.
  * Looks the topic up anew.  Interruptible.
  */
 extern int32 partition_leader(int32 topic, int32 partition, bool writing);

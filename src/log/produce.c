@@ -281,14 +281,20 @@ send_piece(Piece *piece, int32 topic, MessageSet *messages, MemoryContext contex
 	MemoryContextReset(context);
 }
 
-/* Sends the pieces from the first one on that go to the same leader. */
+/*
+ * Sends the pieces from the first one on that go to the same leader; nothing if it
+ * cannot be reached now.
+ */
 static void
 send_to_leader(Piece *pieces, int count, const int32 *leaders, int32 topic,
-			   MessageSet *messages, MemoryContext context)
+			   MessageSet *messages, MemoryContext context, Attempt *attempt)
 {
-	Peer	   *peer = peer_open(leaders[0], NULL);
-	bool		opened = peer_begin(peer, false);
+	Peer	   *peer = forward_open(leaders[0], attempt);
+	bool		opened;
 
+	if (peer == NULL)
+		return;
+	opened = peer_begin(peer, false);
 	for (int i = 0; i < count; i++)
 	{
 		if (pieces[i].done || leaders[i] != leaders[0])
@@ -353,7 +359,7 @@ append_elsewhere(int32 topic, MessageSet *messages, Piece *pieces, int count)
 		for (int i = 0; i < count; i++)
 		{
 			if (!pieces[i].done && pieces[i].peer == NULL)
-				send_to_leader(pieces + i, count - i, leaders + i, topic, messages, context);
+				send_to_leader(pieces + i, count - i, leaders + i, topic, messages, context, &attempt);
 		}
 		again = false;
 		for (int i = 0; i < count; i++)

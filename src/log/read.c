@@ -124,9 +124,12 @@ fetch(int32 topic_id, int32 number, int64 from, int64 max, Deadline deadline, bo
 
 		if (!partition_is_led_here(partition))
 		{
+			int32		leader;
+
 			if (!forwarding)
 				error_not_leader(partition);
-			messages = forward_fetch(partition->leader, topic_id, number, from, max,
+			leader = partition_leader(topic_id, number, false);
+			messages = leader == 0 ? -1 : forward_fetch(leader, topic_id, number, from, max,
 									 &deadline, sink, arg, &attempt);
 		}
 		else

@@ -29,13 +29,20 @@ call_wait_event(void)
 
 /* Waits for the socket, interruptibly; false if the deadline has passed. */
 static bool
-wait_for_socket(PGconn *conn, int events, int64 deadline)
+wait_for_socket(PGconn *conn, int events, int64 started, int64 deadline)
 {
-	int64		left = deadline - cluster_clock_ms();
+	int64		now = cluster_clock_ms();
+	int64		left = deadline - now;
 	int			got;
 
 	if (left <= 0)
 		return false;
+	if (now - started >= PEER_PATIENCE_MS && peer_is_in_vain())
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("a call of another broker was given up"),
+				 errdetail("There is newer metadata of the cluster.")));
+	left = Min(left, PEER_PATIENCE_MS);
 	got = WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH | events,
 							PQsocket(conn), (long) left, call_wait_event());
 	if (got & WL_LATCH_SET)
@@ -74,7 +81,7 @@ call_open(const char *conninfo, int32 self, const char *whom, int timeout_ms)
 	}
 	PG_TRY();
 	{
-		char	   *problem = peer_establish(conn, cluster_clock_ms() + timeout_ms, call_wait_event());
+		char	   *problem = peer_establish(conn, cluster_clock_ms() + timeout_ms, call_wait_event(), 0);
 
 		if (problem)
 			error_cannot_connect(whom, problem);
@@ -130,7 +137,8 @@ PGresult *
 call_run(PGconn *conn, const char *whom, int timeout_ms, const char *sql,
 		  int nparams, const char *const *params)
 {
-	int64		deadline = cluster_clock_ms() + timeout_ms;
+	int64		started = cluster_clock_ms();
+	int64		deadline = started + timeout_ms;
 	PGresult   *volatile last = NULL;
 
 	if (!PQsendQueryParams(conn, sql, nparams, NULL, params, NULL, NULL, 0))
@@ -144,7 +152,7 @@ call_run(PGconn *conn, const char *whom, int timeout_ms, const char *sql,
 
 			while (PQisBusy(conn))
 			{
-				if (!wait_for_socket(conn, WL_SOCKET_READABLE, deadline))
+				if (!wait_for_socket(conn, WL_SOCKET_READABLE, started, deadline))
 					ereport(ERROR,
 							(errcode(ERRCODE_CONNECTION_FAILURE),
 							 errmsg("%s does not answer", whom),

@@ -127,20 +127,40 @@ peer_connect_timeout(const char *conninfo)
 	return seconds > 0 ? seconds : atoi(CONNECT_TIMEOUT_S);
 }
 
+static bool (*give_up_when) (void) = NULL;
+
+void
+peer_give_up_when(bool (*in_vain) (void))
+{
+	give_up_when = in_vain;
+}
+
+bool
+peer_is_in_vain(void)
+{
+	return give_up_when != NULL && give_up_when();
+}
+
 char *
-peer_establish(PGconn *conn, int64 deadline, uint32 wait_event)
+peer_establish(PGconn *conn, int64 deadline, uint32 wait_event, int32 broker)
 {
 	PostgresPollingStatusType polling = PGRES_POLLING_WRITING;
+	int64		started = cluster_clock_ms();
 
 	while (polling != PGRES_POLLING_OK)
 	{
-		int64		left = deadline - cluster_clock_ms();
+		int64		now = cluster_clock_ms();
+		int64		left = Min(deadline - now, PEER_PATIENCE_MS);
 		int			happened;
 
 		if (polling == PGRES_POLLING_FAILED || PQstatus(conn) == CONNECTION_BAD)
 			return pchomp(PQerrorMessage(conn));
 		if (left <= 0)
 			return pstrdup("The time for connecting is over.");
+		if (now - started >= PEER_PATIENCE_MS && peer_is_in_vain())
+			return pstrdup("There is newer metadata of the cluster.");
+		if (cluster_state_is_fenced(broker))
+			return pstrdup(PEER_IS_GONE);
 		happened = WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH |
 									 (polling == PGRES_POLLING_READING ? WL_SOCKET_READABLE :
 									  WL_SOCKET_WRITEABLE),

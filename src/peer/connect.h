@@ -33,8 +33,20 @@ extern int	peer_connect_timeout(const char *conninfo);
 
 /*
  * Goes on connecting what PQconnectStart() has begun, interruptibly, up to a time of
- * cluster_clock_ms().  NULL if it is connected, else why not, in the caller's memory.
+ * cluster_clock_ms(), or until the metadata has the broker (0: no matter which) as
+ * fenced.  NULL if it is connected, else why not, in the caller's memory.
  */
-extern char *peer_establish(PGconn *conn, int64 deadline, uint32 wait_event);
+extern char *peer_establish(PGconn *conn, int64 deadline, uint32 wait_event, int32 broker);
+
+/*
+ * Has this process not wait any longer for other brokers, when it has waited for
+ * PEER_PATIENCE_MS and the function says that it is in vain.
+ */
+#define PEER_PATIENCE_MS	200
+extern void peer_give_up_when(bool (*in_vain) (void));
+extern bool peer_is_in_vain(void);
+
+/* What to say of a broker that the metadata has as fenced. */
+#define PEER_IS_GONE	"It is counted as gone."
 
 #endif							/* PGTOPIC_CONNECT_H */

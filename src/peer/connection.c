@@ -218,7 +218,7 @@ connect_peer(Peer *peer, const char *conninfo, PeerFailure *failure)
 	/* an error or an interrupt from here on leaves it for the next use to close */
 	PQsetNoticeReceiver(peer->conn, receive_notice, peer);
 	problem = peer_establish(peer->conn, cluster_clock_ms() + timeout_s * INT64CONST(1000),
-							 peer_wait_event());
+							 peer_wait_event(), peer->broker);
 	if (problem == NULL)
 		problem = check_identity(peer, deadline);
 	if (problem != NULL)
@@ -279,6 +279,11 @@ peer_open(int32 broker, PeerFailure *failure)
 	{
 		if (conninfo == NULL)
 			note_failure(peer, failure, "There is no such broker.");
+		else if (cluster_state_is_fenced(broker))
+		{
+			failure->broker = broker;
+			failure->detail = pstrdup(PEER_IS_GONE);
+		}
 		else if (peer->failed_until > GetCurrentTimestamp())
 		{
 			failure->broker = broker;

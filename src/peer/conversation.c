@@ -18,10 +18,15 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "peer/connect.h"
 #include "peer/conversation.h"
+#include "shmem/cluster_state.h"
 
 /* Room for what the end of a transaction sends without being able to make room. */
 #define ITEMS_SPARE		32
+
+/* How often to look whether a broker that does not answer was fenced. */
+#define FENCED_LOOK_MS		200
 
 /* A wait that we have asked to end may have begun just after that: ask again. */
 #define END_WAIT_MS		3
@@ -80,7 +85,8 @@ has_open_unit(const Peer *peer)
 void
 peer_note_lost(Peer *peer)
 {
-	char	   *detail = pchomp(PQerrorMessage(peer->conn));
+	char	   *detail = cluster_state_is_fenced(peer->broker) ? pstrdup(PEER_IS_GONE) :
+		pchomp(PQerrorMessage(peer->conn));
 
 	if (peer->lost_detail)
 		pfree(peer->lost_detail);
@@ -238,32 +244,41 @@ wait_for_socket(Peer *peer, const Waiting *waiting, bool write, long millisecond
 
 /*
  * Waits until PQgetResult() returns at once.  false if the time is over or the
- * connection is lost, and then it may have something to say about that.
+ * connection is lost, and then it may have something to say about that.  A broker that
+ * has stopped, or that no network leads to, closes no connection: it is lost when the
+ * metadata has it as fenced.
  */
 static bool
 await_result(Peer *peer, const Waiting *waiting)
 {
 	int			ends = 0;
+	bool		waited = false;
 
 	for (;;)
 	{
 		int			unsent = PQflush(peer->conn);
-		long		milliseconds = -1;
+		long		milliseconds;
 
 		if (!PQisBusy(peer->conn))
 			return true;
+		if (waited && cluster_state_is_fenced(peer->broker))
+			return false;
+		waited = true;
+		milliseconds = FENCED_LOOK_MS;
 		if (waiting->deadline != 0)
 		{
-			milliseconds = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-														   waiting->deadline);
-			if (milliseconds <= 0)
+			long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+															   waiting->deadline);
+
+			if (left <= 0)
 				return false;
+			milliseconds = Min(milliseconds, left);
 		}
 		if (waiting->end_waits && peer->items[peer->items_first].kind == ITEM_WAIT)
 		{
 			long		pause = (long) END_WAIT_MS << Min(ends, 5);
 
-			milliseconds = milliseconds < 0 ? pause : Min(milliseconds, pause);
+			milliseconds = Min(milliseconds, pause);
 		}
 		if (wait_for_socket(peer, waiting, unsent > 0, milliseconds) & WL_SOCKET_READABLE)
 		{

@@ -148,6 +148,13 @@ commit_before(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_IN_FAILED_SQL_TRANSACTION),
 				 errmsg("transaction at broker %d was rolled back", failed->broker)));
+	if (failed && failed_outcome == PEER_LOST)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
+				 errmsg("connection to broker %d was lost while the transaction was to be committed there", failed->broker),
+				 failed->lost_detail && failed->lost_detail[0] ?
+				 errdetail_internal("%s", failed->lost_detail) : 0,
+				 errhint("What it has produced there may be there or not. If it named a producer and sequences, it can be repeated.")));
 	if (failed)
 		peer_raise(failed, failed_outcome);
 }

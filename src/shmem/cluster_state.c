@@ -162,6 +162,63 @@ cluster_state_set_applied(int64 version)
 }
 
 void
+cluster_state_set_fenced(const int32 *brokers, int count)
+{
+	ClusterState *state = change_begin();
+
+	state->fenced_count = Min(count, CLUSTER_BROKERS_MAX);
+	memcpy(state->fenced, brokers, state->fenced_count * sizeof(int32));
+	change_end();
+}
+
+void
+cluster_state_set_serves(bool serves)
+{
+	ClusterState *state = change_begin();
+
+	state->serves = serves;
+	change_end();
+}
+
+bool
+cluster_state_is_fenced(int32 broker)
+{
+	StateEntry *entry;
+	bool		fenced = false;
+
+	LWLockAcquire(&control->lock, LW_SHARED);
+	entry = entry_find(MyDatabaseId);
+	for (int i = 0; entry != NULL && i < entry->state.fenced_count; i++)
+		fenced |= entry->state.fenced[i] == broker;
+	LWLockRelease(&control->lock);
+	return fenced;
+}
+
+const char *
+cluster_state_cut_off(int timeouts)
+{
+	StateEntry *entry;
+	const char *why = "It has not read the cluster's metadata yet.";
+
+	LWLockAcquire(&control->lock, LW_SHARED);
+	entry = entry_find(MyDatabaseId);
+	if (entry != NULL)
+	{
+		const ClusterState *state = &entry->state;
+
+		if (state->controller_term != 0 ? !state->has_majority :
+			cluster_clock_ms() - state->heard_ms > (int64) timeouts * pgtopic_broker_session_timeout)
+			why = "It has heard from no majority of the brokers for pgtopic.broker_session_timeout.";
+		else if (!state->serves)
+			why = "It is coming back into the cluster.";
+		else
+			why = NULL;
+	}
+	LWLockRelease(&control->lock);
+	return why;
+}
+
+void
 cluster_state_saw(int32 broker)
 {
 	TimestampTz now = GetCurrentTimestamp();
@@ -173,6 +230,7 @@ cluster_state_saw(int32 broker)
 		{
 			state->seen[i].id = broker;
 			state->seen[i].at = now;
+			state->seen[i].at_ms = cluster_clock_ms();
 			break;
 		}
 	}

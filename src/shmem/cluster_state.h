@@ -23,7 +23,8 @@
 typedef struct BrokerSeen
 {
 	int32		id;				/* 0: none */
-	TimestampTz at;
+	TimestampTz at;				/* for people */
+	int64		at_ms;			/* monotonic */
 } BrokerSeen;
 
 typedef struct ClusterState
@@ -34,6 +35,9 @@ typedef struct ClusterState
 	bool		has_majority;	/* of the controller: a majority answers it */
 	int64		committed_version;
 	int64		applied_version;
+	bool		serves;			/* see cluster_state_set_serves() */
+	int			fenced_count;
+	int32		fenced[CLUSTER_BROKERS_MAX];	/* by the metadata that was applied */
 	BrokerSeen	seen[CLUSTER_BROKERS_MAX];
 } ClusterState;
 
@@ -51,7 +55,27 @@ extern void cluster_state_heard_controller(int32 controller);
 extern void cluster_state_set_role(int32 controller, int64 controller_term, bool has_majority);
 extern void cluster_state_set_committed(int64 version);
 extern void cluster_state_set_applied(int64 version);
+extern void cluster_state_set_fenced(const int32 *brokers, int count);
 extern void cluster_state_saw(int32 broker);
+
+/*
+ * Whether this broker may lead what the metadata says that it leads: not before the
+ * replication worker has seen that it is the broker that it was (no standby that was
+ * promoted), and not while it is fenced.
+ */
+extern void cluster_state_set_serves(bool serves);
+
+/* Whether the applied metadata has a broker as fenced. */
+extern bool cluster_state_is_fenced(int32 broker);
+
+/*
+ * Why this broker takes nothing for partitions with replicas, for the detail of an
+ * error; NULL if it does.  So it is when it has not heard from the controller for as
+ * many session timeouts: others may lead by now.  This keeps nobody from losing anything
+ * (that is done by commits, which wait for in-sync replicas); it tells clients soon
+ * that they are at the wrong broker.
+ */
+extern const char *cluster_state_cut_off(int timeouts);
 
 /* This database has left its cluster. */
 extern void cluster_state_forget(void);

@@ -224,7 +224,7 @@ extern bool slot_is_drained(const SlotKey *key);
 /*
  * Another broker leads the partition from now on, whatever was open here: the
  * slot is closed, its watermark stays where it is, and commits that wait for
- * followers end with a warning.  Before this server leads the partition again,
+ * followers end with their sessions.  Before this server leads the partition again,
  * the slot has to go by slot_forget(), once it is drained.
  */
 extern void slot_abandon(const SlotKey *key);

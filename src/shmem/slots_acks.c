@@ -26,6 +26,7 @@
 
 #include "base/compat.h"
 #include "base/settings.h"
+#include "shmem/cluster_state.h"
 #include "shmem/databases.h"
 #include "shmem/followers.h"
 #include "shmem/slots.h"
@@ -416,19 +417,33 @@ waiters_unlink(void)
 }
 
 static void
-warn(const char *message)
+warn(int code, const char *message)
 {
 	ereport(WARNING,
-			(errmsg("%s", message),
+			(code != 0 ? errcode(code) : 0,
+			 errmsg("%s", message),
 			 errdetail("The transaction has already committed locally, but might not have been replicated to all in-sync replicas.")));
+}
+
+/*
+ * Ends the session without an answer to its COMMIT: success would be believed.
+ */
+static void
+end_session(int code, const char *message)
+{
+	warn(code, message);
+	ProcDiePending = true;
+	InterruptPending = true;
+	whereToSendOutput = DestNone;
 }
 
 /*
  * Sleeps until the commit is confirmed, or nobody wants to wait for it any more.
  *
  * As in SyncRepWaitForLSN(): the transaction has committed, and an error would
- * say that it has not.  So whoever cancels or ends the session gets a warning, and
- * the session ends when the commit is done with.  CommitTransaction() holds
+ * say that it has not.  So whoever cancels gets a warning.  Where the session is
+ * ended, or nobody can tell whether what it has written will be there, it ends when the
+ * commit is done with, and the client has no answer: it does not know, and nobody does.  CommitTransaction() holds
  * interrupts, so nothing that is called here handles them, and no condition
  * variable is slept on, which would exit if the postmaster dies.
  */
@@ -444,22 +459,27 @@ sleep_until_confirmed(const int *slots, int count, XLogRecPtr lsn)
 			break;
 		if (status == ACKS_ABANDONED)
 		{
-			warn("another broker leads a partition that the transaction has changed");
+			end_session(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN,
+						"terminating connection because another broker leads a partition that the transaction has changed");
+			break;
+		}
+		/* later than it takes nothing new any more: a controller may be elected yet */
+		if (cluster_state_cut_off(2) != NULL)
+		{
+			end_session(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN,
+						"terminating connection because this broker is cut off from its cluster");
 			break;
 		}
 		if (ProcDiePending)
 		{
-			ereport(WARNING,
-					(errcode(ERRCODE_ADMIN_SHUTDOWN),
-					 errmsg("canceling the wait for in-sync replicas and terminating connection due to administrator command"),
-					 errdetail("The transaction has already committed locally, but might not have been replicated to all in-sync replicas.")));
-			whereToSendOutput = DestNone;
+			end_session(ERRCODE_ADMIN_SHUTDOWN,
+						"canceling the wait for in-sync replicas and terminating connection due to administrator command");
 			break;
 		}
 		if (QueryCancelPending)
 		{
 			QueryCancelPending = false;
-			warn("canceling the wait for in-sync replicas due to user request");
+			warn(0, "canceling the wait for in-sync replicas due to user request");
 			break;
 		}
 		if (WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_POSTMASTER_DEATH,

@@ -143,32 +143,43 @@ is_online(int32 broker)
 }
 
 /*
- * elect_leader(topic, partition, broker): returns when the new leader leads, or the
- * old one has found that it cannot hand over.
+ * elect_leader(topic, partition, broker, unclean): returns when the new leader leads,
+ * or the old one has found that it cannot hand over.
  */
 Datum
 pgtopic_elect_leader(PG_FUNCTION_ARGS)
 {
 	int32		topic = arg_topic(fcinfo, 0);
 	int32		partition = arg_int32(fcinfo, 1, "partition");
+	bool		unclean;
 	const char *args[3];
 	ChangeResult change;
 	PartitionRow row;
 	int32		successor = 0;
 	int64		deadline = cluster_clock_ms() + pgtopic_handover_timeout + CLUSTER_WAIT_MS;
 
+	arg_not_null(fcinfo, 3, "unclean");
+	unclean = PG_GETARG_BOOL(3);
 	check_partition_of_cluster(topic, partition, "elect_leader()");
+	args[0] = psprintf("%d", topic);
+	args[1] = psprintf("%d", partition);
+	args[2] = PG_ARGISNULL(2) ? "0" : psprintf("%d", PG_GETARG_INT32(2));
+	if (unclean)
+	{
+		/* what is lost depends on who it is */
+		(void) arg_int32(fcinfo, 2, "broker");
+		change = cluster_change(CHANGE_ELECT_UNCLEAN, args, 3, CLUSTER_WAIT_MS);
+		(void) cluster_wait_applied(change.version, CLUSTER_WAIT_MS);
+		PG_RETURN_VOID();
+	}
 	/* it has to hand over itself */
 	if (partition_row_by_number(topic, partition, &row) && row.leader != cluster_self() &&
-		!is_online(row.leader))
+		!is_online(row.leader) && !cluster_state_is_fenced(row.leader))
 		ereport(ERROR,
 				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
 				 errmsg("broker %d, which leads partition %d of topic \"%s\", does not answer",
 						row.leader, partition, topic_get(topic)->name),
-				 errhint("See broker_status. A broker that will not come back is taken out with remove_broker().")));
-	args[0] = psprintf("%d", topic);
-	args[1] = psprintf("%d", partition);
-	args[2] = PG_ARGISNULL(2) ? "0" : psprintf("%d", PG_GETARG_INT32(2));
+				 errhint("If it does not come back, another one leads soon: see broker_status.")));
 	change = cluster_change(CHANGE_ELECT_LEADER, args, 3, CLUSTER_WAIT_MS);
 	(void) cluster_wait_applied(change.version, CLUSTER_WAIT_MS);
 	while (partition_row_by_number(topic, partition, &row) && row.successor != 0 &&
@@ -209,7 +220,7 @@ pgtopic_broker_reports(PG_FUNCTION_ARGS)
 	cluster_state_get(&state);
 	extension_owner_begin(&saved);
 	SPI_connect();
-	extension_execute(SPI_OK_SELECT, "SELECT id, conninfo, leaving FROM pgtopic.broker ORDER BY id");
+	extension_execute(SPI_OK_SELECT, "SELECT id, conninfo, leaving, fenced FROM pgtopic.broker ORDER BY id");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		Datum		values[6];
@@ -217,6 +228,7 @@ pgtopic_broker_reports(PG_FUNCTION_ARGS)
 		bool		isnull;
 		int32		id = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 		bool		leaving = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &isnull));
+		bool		fenced = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 4, &isnull));
 		TimestampTz seen = 0;
 		bool		online = id == self;
 
@@ -234,7 +246,7 @@ pgtopic_broker_reports(PG_FUNCTION_ARGS)
 																		 SPI_tuptable->tupdesc, 2)));
 		values[2] = BoolGetDatum(id == self);
 		values[3] = BoolGetDatum(id == state.controller);
-		values[4] = CStringGetTextDatum(!online ? "offline" : leaving ? "leaving" : "online");
+		values[4] = CStringGetTextDatum(fenced ? "fenced" : !online ? "offline" : leaving ? "leaving" : "online");
 		values[5] = TimestampTzGetDatum(seen);
 		nulls[5] = seen == 0;
 		result_row(fcinfo, values, nulls);

@@ -50,6 +50,7 @@ PG_FUNCTION_INFO_V1(pgtopic_peer_log_range);
 PG_FUNCTION_INFO_V1(pgtopic_peer_unpublish);
 PG_FUNCTION_INFO_V1(pgtopic_peer_publish);
 PG_FUNCTION_INFO_V1(pgtopic_peer_ready);
+PG_FUNCTION_INFO_V1(pgtopic_peer_drop_sync_slots);
 
 static Datum
 return_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
@@ -138,7 +139,7 @@ pgtopic_peer_vote(PG_FUNCTION_ARGS)
 
 	read_store_for_message(fcinfo, &store, true);
 	cluster_state_get(&state);
-	heard = (state.heard_ms > 0 && now - state.heard_ms < pgtopic_broker_session_timeout) ||
+	heard = (state.heard_ms > 0 && now - state.heard_ms < settings_election_timeout()) ||
 		(state.controller_term != 0 && state.controller_term == store.durable.term && state.has_majority);
 	reply = quorum_on_vote_request(&store.durable, &request, heard, &changed);
 	if (changed)
@@ -341,4 +342,12 @@ pgtopic_peer_ready(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(publish_ready(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
 								 arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"), arg_int32(fcinfo, 4, "placement")));
+}
+
+/* peer_drop_sync_slots(system_identifier, subscriptions) → how many */
+Datum
+pgtopic_peer_drop_sync_slots(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT32(publish_drop_sync_slots(arg_cstring(fcinfo, 0, "system_identifier"),
+											arg_cstring(fcinfo, 1, "subscriptions")));
 }

@@ -25,6 +25,7 @@
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "shmem/applying.h"
+#include "shmem/cluster_state.h"
 #include "shmem/databases.h"
 #include "shmem/followers.h"
 #include "storage/batches.h"
@@ -358,6 +359,25 @@ error_closed(LogPartition *partition)
 			 errhint("Try again.")));
 }
 
+/*
+ * Nothing is taken for a partition that has other replicas while this broker does not
+ * hear from its cluster: they may have another leader, and a commit would wait for
+ * them in vain.
+ */
+static void
+check_not_cut_off(const LogPartition *partition)
+{
+	const char *why = partition->replicas_count > 1 ? cluster_state_cut_off(1) : NULL;
+
+	if (why != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("broker %d takes nothing for partition %d of topic \"%s\" now",
+						cluster_self(), partition->number, partition->topic->name),
+				 errdetail_internal("%s", why),
+				 errhint("Try again, perhaps at another broker.")));
+}
+
 static void
 wait_a_little(const LogPartition *partition)
 {
@@ -409,6 +429,7 @@ partition_begin_write(LogPartition *partition)
 		return;
 	if (!partition_is_led_here(partition))
 		error_closed(partition);
+	check_not_cut_off(partition);
 	for (;;)
 	{
 		switch (slot_begin_write(&partition->slot))
@@ -429,6 +450,7 @@ partition_reserve(LogPartition *partition, int64 count)
 {
 	if (!partition_is_led_here(partition))
 		error_closed(partition);
+	check_not_cut_off(partition);
 	partition_check_insync(partition);
 	for (;;)
 	{

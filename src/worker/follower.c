@@ -288,7 +288,7 @@ ensure_subscription(Leader *leader, Replica *replicas, int count)
 		ereport(LOG,
 				(errmsg("pgtopic begins to follow broker %d", leader->id)));
 	if (there)
-		subscribe_drop(leader->id);
+		subscribe_drop(leader->id, true);
 	begin_again(replicas, count);
 	PQclear(call(leader, "SELECT pgtopic.peer_forget($1, 0, 0)", 1, params));
 	PQclear(call(leader, "SELECT pgtopic.peer_unfollow($1)", 1, params));
@@ -517,7 +517,7 @@ tidy(void *arg)
 	{
 		ereport(LOG,
 				(errmsg("pgtopic does not follow broker %d any more", task->leader->id)));
-		subscribe_drop(task->leader->id);
+		subscribe_drop(task->leader->id, true);
 		return;
 	}
 	worker_owner_begin(&saved);

@@ -13,7 +13,6 @@
 #include "utils/memutils.h"
 
 #include "base/compat.h"
-#include "base/image.h"
 #include "base/quorum.h"
 #include "peer/call.h"
 #include "peer/connect.h"
@@ -38,15 +37,11 @@ link_close(Link *link)
 }
 
 void
-links_set(const char *text, int32 self)
+links_set(const Image *image, int32 self)
 {
-	Image	   *image = image_parse(text);
-
 	if (links_context == NULL)
 		links_context = AllocSetContextCreate(TopMemoryContext, "pgtopic links", ALLOCSET_SMALL_SIZES);
 	own_broker = self;
-	if (image == NULL)
-		elog(ERROR, "the stored metadata of the cluster cannot be read");
 	for (int i = 0; i < QUORUM_MEMBERS_MAX; i++)
 	{
 		ImageBroker *broker = links[i].broker ? image_broker(image, links[i].broker) : NULL;

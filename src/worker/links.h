@@ -15,6 +15,8 @@
 
 #include "libpq-fe.h"
 
+#include "base/image.h"
+
 typedef enum LinkState
 {
 	LINK_CLOSED,
@@ -41,7 +43,7 @@ typedef struct Link
 typedef void (*LinkAnswer) (Link *link, PGresult *result);
 
 /* Brings the links in line with the brokers that an image names, but for self. */
-extern void links_set(const char *image, int32 self);
+extern void links_set(const Image *image, int32 self);
 
 /* Gives up what takes longer than so many ms, and connects again what was lost. */
 extern void links_keep(int64 too_long);

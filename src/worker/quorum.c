@@ -22,22 +22,29 @@
 #include "utils/snapmgr.h"
 
 #include "base/compat.h"
+#include "base/image.h"
 #include "base/quorum.h"
 #include "base/settings.h"
+#include "cluster/change.h"
 #include "cluster/store.h"
 #include "shmem/cluster_state.h"
 #include "worker/links.h"
 #include "worker/workers.h"
 
 #define ROUND_MS		1000	/* worker_round(), and a look at the row */
-#define PING_MS			1000	/* to brokers that nothing else is sent to */
+
+/* To brokers that nothing else is sent to; so a new controller knows who is there. */
+#define PINGS			10		/* within a session timeout */
 
 static QuorumRun run;
 static ClusterStore store;		/* as last read; store.image is not kept */
+static Image *metadata = NULL;	/* the newest that was accepted */
+static MemoryContext metadata_context;
 static QuorumMembers members;
 static int64 members_version = -1;
 static int64 members_term = -1;
 static int64 heard_ms = 0;
+static int64 started_ms;		/* who was not heard before may have been there */
 
 typedef enum QuorumCall
 {
@@ -72,6 +79,22 @@ end(MemoryContext context, bool flush)
 		XLogFlush(XactLastCommitEnd);
 }
 
+static void
+take_metadata(const char *text)
+{
+	MemoryContext old;
+
+	MemoryContextReset(metadata_context);
+	old = MemoryContextSwitchTo(metadata_context);
+	metadata = image_parse(text);
+	MemoryContextSwitchTo(old);
+	if (metadata == NULL)
+		elog(ERROR, "the stored metadata of the cluster cannot be read");
+	members.count = 0;
+	for (int i = 0; i < metadata->brokers_count && i < QUORUM_MEMBERS_MAX; i++)
+		members.ids[members.count++] = metadata->brokers[i].id;
+}
+
 /* Takes over what the row says; false if there is none any more. */
 static bool
 take_over(bool lock)
@@ -87,12 +110,12 @@ take_over(bool lock)
 	if (store.image && (store.durable.image_version != members_version ||
 						store.durable.image_term != members_term))
 	{
-		store_members(store.image, &members);
+		take_metadata(store.image);
 		members_version = store.durable.image_version;
 		members_term = store.durable.image_term;
 		run.self = store.self;
 		quorum_set_members(&run, &members, cluster_clock_ms());
-		links_set(store.image, store.self);
+		links_set(metadata, store.self);
 	}
 	cluster_state_set_committed(store.durable.committed_version);
 	return true;
@@ -326,7 +349,7 @@ send_to(Link *link, int64 now)
 			send_vote_request(link);
 		}
 	}
-	else if (now - link->since >= PING_MS)
+	else if (now - link->since >= pgtopic_broker_session_timeout / PINGS)
 		link_send(link, CALL_PING, "SELECT pgtopic.peer_ping()", 0, NULL);
 }
 
@@ -391,8 +414,8 @@ times(void)
 {
 	QuorumTimes result;
 
-	result.election = pgtopic_broker_session_timeout;
-	result.heartbeat = Max(pgtopic_broker_session_timeout / 10, 20);
+	result.election = settings_election_timeout();
+	result.heartbeat = Max(result.election / 5, 20);
 	return result;
 }
 
@@ -407,6 +430,67 @@ hear_controller(void)
 	{
 		heard_ms = state.heard_ms;
 		quorum_heard_controller(&run, heard_ms, random_number());
+	}
+}
+
+/* --- brokers that are gone --- */
+
+/* Since when, in ms, a broker has not been heard. */
+static int64
+silent_since(const QuorumPeer *peer, const ClusterState *state)
+{
+	int64		heard = Max(peer->heard_at, started_ms);
+
+	for (int i = 0; i < CLUSTER_BROKERS_MAX; i++)
+	{
+		if (state->seen[i].id == peer->id)
+			heard = Max(heard, state->seen[i].at_ms);
+	}
+	return heard;
+}
+
+static void
+fence(int32 broker, int64 silent)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char	   *args[1] = {psprintf("%d", broker)};
+	ChangeResult change;
+
+	begin();
+	change = change_propose(CHANGE_FENCE, args, 1);
+	end(context, true);
+	if (change.version == 0)
+		return;
+	ereport(LOG,
+			(errmsg("pgtopic broker %d is counted as gone", broker),
+			 errdetail("It has not been heard for " INT64_FORMAT " ms. Others lead what they can of its partitions.", silent)));
+	read_row();
+}
+
+/*
+ * The controller fences who has not been heard for the session timeout, one after the
+ * other: each change builds upon one that is committed.  What others know of the clock
+ * does not matter: see cluster/README.md for why a leader that is alive, and does not
+ * know, can do no harm.
+ */
+static void
+fence_who_is_gone(void)
+{
+	int64		now = cluster_clock_ms();
+	ClusterState state;
+
+	if (!quorum_can_propose(&run, &store.durable) || !quorum_has_majority(&run, now))
+		return;
+	cluster_state_get(&state);
+	for (int i = 0; i < run.peers_count; i++)
+	{
+		int64		silent = now - silent_since(&run.peers[i], &state);
+
+		if (silent > pgtopic_broker_session_timeout && !image_is_fenced(metadata, run.peers[i].id))
+		{
+			fence(run.peers[i].id, silent);
+			return;
+		}
 	}
 }
 
@@ -474,6 +558,7 @@ look(void *arg)
 	hear_controller();
 	go_on();
 	publish_role();
+	fence_who_is_gone();
 	links_keep(Max(run.times.election, 1000));
 	send_what_is_due();
 }
@@ -485,6 +570,8 @@ pgtopic_quorum_main(Datum arg)
 	uint32		wait_event = compat_wait_event("PgtopicQuorumMain");
 	int64		round_at = 0;
 
+	started_ms = cluster_clock_ms();
+	metadata_context = AllocSetContextCreate(TopMemoryContext, "pgtopic metadata", ALLOCSET_DEFAULT_SIZES);
 	quorum_run_init(&run, 0, times(), cluster_clock_ms(), random_number());
 	if (worker_run_task("reading the cluster's metadata", read_row_task, NULL) && members.count == 1)
 		run.election_due = 0;	/* who is alone has nobody to wait for */

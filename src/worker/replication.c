@@ -26,6 +26,7 @@
 #include "cluster/change.h"
 #include "cluster/publish.h"
 #include "cluster/store.h"
+#include "peer/connect.h"
 #include "shmem/cluster_state.h"
 #include "worker/arrivals.h"
 #include "worker/replication.h"
@@ -106,6 +107,22 @@ advance_task(void *arg)
 	MemoryContextSwitchTo(context);
 }
 
+/* Has partitions go back to their preferred leaders, in one change of the metadata. */
+static void
+rebalance_task(void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ClusterState state;
+
+	cluster_state_get(&state);
+	if (state.controller_term == 0)
+		return;
+	worker_begin_transaction();
+	(void) cluster_change(CHANGE_PREFER_LEADERS, NULL, 0, ADVANCE_WAIT_MS);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+}
+
 /* Publications that applied metadata has no use for. */
 static void
 tidy_task(void *arg)
@@ -120,42 +137,89 @@ tidy_task(void *arg)
 	leftovers = true;
 }
 
+/* The metadata when a round began: what is newer is to be applied first. */
+static int64 round_version;
+
+/*
+ * Whether to wait for another broker any longer: not if there is newer metadata, which
+ * may say that this one is gone and others, this one perhaps, lead what it led.
+ */
+static bool
+waits_in_vain(void)
+{
+	ClusterState state;
+
+	cluster_state_get(&state);
+	return state.committed_version > round_version;
+}
+
+static void
+run_round(MemoryContext context)
+{
+	static TimestampTz advanced = 0;
+	static TimestampTz rebalanced = 0;
+	static TimestampTz stored = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		checkpoints;
+	bool		busy;
+	uint32		wait_event = compat_wait_event("PgtopicReplicationMain");
+	ClusterState state;
+
+	arrivals_begin_round(context);
+	cluster_state_get(&state);
+	round_version = state.committed_version;
+	checkpoints = TimestampDifferenceExceeds(stored, now, pgtopic_checkpoint_interval);
+	if (checkpoints)
+		stored = now;
+	(void) worker_run_task("applying the cluster's metadata", apply_task, NULL);
+	if (untidy)
+		(void) worker_run_task("tidying publications", tidy_task, NULL);
+	busy = standing_run();
+	busy |= leader_run();
+	busy |= follower_run(checkpoints);
+	if (TimestampDifferenceExceeds(advanced, now, ADVANCE_MS))
+	{
+		advanced = now;
+		(void) worker_run_task("trying moves of partitions again", advance_task, NULL);
+	}
+	if (rebalanced == 0)
+		rebalanced = now;
+	if (pgtopic_leader_rebalance_interval >= 0 &&
+		TimestampDifferenceExceeds(rebalanced, now, pgtopic_leader_rebalance_interval))
+	{
+		rebalanced = now;
+		(void) worker_run_task("giving partitions back to their preferred leaders", rebalance_task, NULL);
+	}
+	if (leftovers)
+		leftovers = leftovers_run();
+	if (!busy)
+		sync_slots_run();
+
+	pgstat_report_stat(true);
+	worker_doing(NULL);
+	if (waits_in_vain())
+		return;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 busy ? BUSY_MS : Min(IDLE_MS, pgtopic_checkpoint_interval), wait_event);
+	ResetLatch(MyLatch);
+}
+
 void
 pgtopic_replication_main(Datum arg)
 {
 	MemoryContext context = worker_begin(WORKER_REPLICATION, DatumGetObjectId(arg));
 	uint32		wait_event = compat_wait_event("PgtopicReplicationMain");
-	TimestampTz stored = 0;
-	TimestampTz advanced = 0;
 
+	peer_give_up_when(waits_in_vain);
 	for (;;)
 	{
-		bool		busy;
-		bool		checkpoints;
-		TimestampTz now = GetCurrentTimestamp();
-
 		worker_round(context);
-		arrivals_begin_round(context);
-		checkpoints = TimestampDifferenceExceeds(stored, now, pgtopic_checkpoint_interval);
-		if (checkpoints)
-			stored = now;
-		(void) worker_run_task("applying the cluster's metadata", apply_task, NULL);
-		if (untidy)
-			(void) worker_run_task("tidying publications", tidy_task, NULL);
-		if (TimestampDifferenceExceeds(advanced, now, ADVANCE_MS))
+		if (standing_is_known())
+			run_round(context);
+		else
 		{
-			advanced = now;
-			(void) worker_run_task("trying moves of partitions again", advance_task, NULL);
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, BUSY_MS, wait_event);
+			ResetLatch(MyLatch);
 		}
-		busy = leader_run();
-		busy |= follower_run(checkpoints);
-		if (leftovers)
-			leftovers = leftovers_run();
-
-		pgstat_report_stat(true);
-		worker_doing(NULL);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 busy ? BUSY_MS : Min(IDLE_MS, pgtopic_checkpoint_interval), wait_event);
-		ResetLatch(MyLatch);
 	}
 }

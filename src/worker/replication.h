@@ -29,4 +29,16 @@ extern bool follower_run(bool checkpoints);
  */
 extern bool leftovers_run(void);
 
+/*
+ * Whether this is the broker that it was, and not a standby of it that was promoted;
+ * sees to it that it is.  Until then it neither leads nor follows.
+ */
+extern bool standing_is_known(void);
+
+/* Comes back into the cluster if this broker was fenced.  Whether to look again soon. */
+extern bool standing_run(void);
+
+/* Drops slots of table synchronisation that this broker has left behind at others. */
+extern void sync_slots_run(void);
+
 #endif							/* PGTOPIC_REPLICATION_H */
