@@ -32,6 +32,19 @@ COMMENT ON FUNCTION pgtopic.peer_drop_sync_slots(text, text)
     IS 'drops replication slots of table synchronisation that a broker has left behind here; returns how many';
 REVOKE ALL ON FUNCTION pgtopic.peer_drop_sync_slots(text, text) FROM PUBLIC;
 
+CREATE FUNCTION pgtopic.peer_open_partitions() RETURNS text
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_open_partitions' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_open_partitions() IS 'the partitions that open transactions have written to';
+REVOKE ALL ON FUNCTION pgtopic.peer_open_partitions() FROM PUBLIC;
+
+CREATE FUNCTION pgtopic.peer_agreed(
+    follower int, topic int, partition int, leader_epoch int, placement int, newest_epoch int
+) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_agreed' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_agreed(int, int, int, int, int, int)
+    IS 'the offset below which a copy of an older leader epoch agrees with that of this leader';
+REVOKE ALL ON FUNCTION pgtopic.peer_agreed(int, int, int, int, int, int) FROM PUBLIC;
+
 CREATE OR REPLACE VIEW @extschema@.partition_status WITH (security_barrier) AS
     SELECT t.id::@extschema@.topic AS topic, p.partition,
            CASE WHEN b.fenced IS NOT TRUE THEN p.leader END AS leader,

@@ -26,6 +26,7 @@
 #include "shmem/cluster_state.h"
 #include "shmem/databases.h"
 #include "shmem/slots.h"
+#include "storage/epochs.h"
 #include "storage/partition_state.h"
 #include "storage/segments.h"
 
@@ -352,6 +353,34 @@ apply_storage(const ImageTopic *topic, const ImagePartition *partition, int32 se
 					  topic->id, partition->number, self);
 }
 
+/*
+ * Has it known where the new leader epochs of partitions begin that this broker is to
+ * lead: before the catalog says so, since from then on sessions write there.
+ */
+static void
+begin_epochs(const Image *image, const ImageTopic *topic, int32 self)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	Topic	   *known;
+
+	begin(&saved);
+	known = topic_find_any(topic->id);
+	for (int i = 0; known && !known->damaged && i < image->partitions_count; i++)
+	{
+		const ImagePartition *next = &image->partitions[i];
+		LogPartition *partition;
+
+		if (next->topic != topic->id || next->leader != self || next->replicas_count == 1 ||
+			next->number >= known->partitions_count)
+			continue;
+		partition = &known->partitions[next->number];
+		if (OidIsValid(partition->positions) && next->leader_epoch > partition->leader_epoch)
+			epoch_begin(partition, next->leader_epoch);
+	}
+	end(&saved, context);
+}
+
 /* All of one topic, in one transaction: nobody sees a topic with half its partitions. */
 static void
 apply_topic(const Image *image, const ImageTopic *topic, int32 self)
@@ -360,6 +389,7 @@ apply_topic(const Image *image, const ImageTopic *topic, int32 self)
 	ExtensionOwner saved;
 	bool		changed = false;
 
+	begin_epochs(image, topic, self);
 	begin(&saved);
 	apply_topic_row(topic);
 	changed = SPI_processed > 0;

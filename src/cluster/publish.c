@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
@@ -23,6 +24,8 @@
 #include "cluster/publish.h"
 #include "shmem/databases.h"
 #include "shmem/followers.h"
+#include "shmem/slots.h"
+#include "storage/epochs.h"
 #include "storage/partition_state.h"
 
 /* How long the end of a walsender is waited for, before its slot is dropped. */
@@ -293,6 +296,43 @@ publish_log_range(int32 follower, int32 topic, int32 number, int32 leader_epoch,
 	partition_state(partition, &state);
 	*log_start = partition_log_start(partition);
 	*log_end = state.next_offset;
+}
+
+int64
+publish_agreed(int32 follower, int32 topic, int32 number, int32 leader_epoch, int32 placement,
+			   int32 newest_epoch)
+{
+	return epoch_agreed(led_partition(follower, topic, number, leader_epoch, placement), newest_epoch);
+}
+
+char *
+publish_open_partitions(void)
+{
+	ExtensionOwner saved;
+	StringInfoData list;
+	int			position = 0;
+	int32		topic;
+	int32		partition;
+	char	   *storing = NULL;
+
+	initStringInfo(&list);
+	while (slots_next_open(&position, &topic, &partition))
+		appendStringInfo(&list, " t%d_p%d ", topic, partition);
+
+	/* its transactions are short */
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT pg_catalog.string_agg(pg_catalog.format(' t%%s_p%%s ', p.topic_id, p.partition), '')"
+					  " FROM pgtopic.partition p WHERE EXISTS (SELECT FROM pg_catalog.pg_stat_activity a"
+					  " WHERE a.datid = %u AND a.backend_type = 'pgtopic maintenance' AND a.backend_xid IS NOT NULL)",
+					  MyDatabaseId);
+	storing = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (storing)
+		appendStringInfoString(&list, storing);
+	SPI_finish();
+	extension_owner_end(&saved);
+	return list.data;
 }
 
 bool

@@ -87,6 +87,20 @@ extern void publish_create_slot(int32 follower);
  * ends what there is for followers that have nothing here any more. */
 extern void publish_tidy(void);
 
+/*
+ * Below which offset a copy whose newest epoch is this one agrees with this leader's: see
+ * storage/epochs.h.  The same errors.
+ */
+extern int64 publish_agreed(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
+							int32 placement, int32 newest_epoch);
+
+/*
+ * The partitions that open transactions of this database have written to, as
+ * " t1_p0  t1_p3 ", in the caller's memory; positions that the maintenance worker
+ * stores count, in all of them.
+ */
+extern char *publish_open_partitions(void);
+
 /* Where the leader's log starts and ends now; the same errors. */
 extern void publish_log_range(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
 						   int32 placement,

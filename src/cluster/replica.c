@@ -15,6 +15,7 @@
 #include "catalog/extension.h"
 #include "catalog/topics.h"
 #include "cluster/replica.h"
+#include "storage/epochs.h"
 #include "storage/positions.h"
 #include "storage/segments.h"
 
@@ -76,12 +77,14 @@ local_partition(const Replica *replica)
  * last leader if our copy was complete, or if we were the leader; else by where
  * the copy began.
  */
-static int64
-agreed_offset(const Replica *replica)
+int64
+replica_agreed(const Replica *replica, int32 *newest_epoch)
 {
 	int64		agreed = 0;
 	int64		from = 0;
 	bool		complete = true;
+
+	*newest_epoch = epoch_newest(local_partition(replica));
 
 	/*
 	 * A leader that was elected without having everything (unclean_epoch) agrees with
@@ -107,17 +110,9 @@ agreed_offset(const Replica *replica)
 	return Max(agreed, from);
 }
 
-/*
- * Called with state "new" when from_offset has to be found, since the row of the
- * last leader says then whether the copy was complete.
- */
 void
 replica_set_state(const Replica *replica, const char *state)
 {
-	int64		from = replica->from_offset;
-
-	if (strcmp(replica->state, REPLICA_NEW) == 0)
-		from = agreed_offset(replica);
 	extension_execute(SPI_OK_INSERT,
 					  "INSERT INTO pgtopic.replica (topic_id, partition, leader, leader_epoch, placement, state, from_offset, since)"
 					  " VALUES (%d, %d, %d, %d, %d, %s, " INT64_FORMAT ", pg_catalog.clock_timestamp())"
@@ -125,7 +120,7 @@ replica_set_state(const Replica *replica, const char *state)
 					  " leader_epoch = excluded.leader_epoch, placement = excluded.placement, state = excluded.state,"
 					  " from_offset = excluded.from_offset, since = excluded.since",
 					  replica->topic, replica->partition, replica->leader, replica->leader_epoch,
-					  replica->placement, quote_literal_cstr(state), from);
+					  replica->placement, quote_literal_cstr(state), replica->from_offset);
 }
 
 /*

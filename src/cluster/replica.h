@@ -52,6 +52,14 @@ typedef struct Replica
  */
 extern Replica *replicas_read(int *count);
 
+/*
+ * Where a copy of a new leader is to begin, as far as this broker knows: below that, it
+ * has what all have.  Called while the row still is that of the last leader.
+ * *newest_epoch is the epoch of what it has.
+ */
+extern int64 replica_agreed(const Replica *replica, int32 *newest_epoch);
+
+/* Stores the state, and where the copy begins: the state is not new, and both are set. */
 extern void replica_set_state(const Replica *replica, const char *state);
 
 /*

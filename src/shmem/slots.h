@@ -192,6 +192,12 @@ extern bool slot_forget(const SlotKey *key);
 /* The same for all partitions of a database that has been dropped. */
 extern void slots_forget_database(Oid database);
 
+/*
+ * Goes through the slots of this database in which transactions are open that have
+ * written there, messages or positions; start with *position = 0.
+ */
+extern bool slots_next_open(int *position, int32 *topic, int32 *partition);
+
 /* --- partitions with replicas; see followers.h for the masks --- */
 
 /*

@@ -123,3 +123,26 @@ slots_next(int *position, SlotReport *report)
 	}
 	return false;
 }
+
+bool
+slots_next_open(int *position, int32 *topic, int32 *partition)
+{
+	while (*position < pgtopic_max_partitions)
+	{
+		PartitionSlot *slot = &slots_array[(*position)++];
+		bool		open;
+
+		/* without a lock: most are not ours */
+		if (slot->key.database != MyDatabaseId)
+			continue;
+		LWLockAcquire(&slot->lock, LW_SHARED);
+		open = slot->key.database == MyDatabaseId &&
+			(slot->holders > 0 || openlist_has_open(&slot->open, slots_pool));
+		*topic = slot->topic;
+		*partition = slot->partition;
+		LWLockRelease(&slot->lock);
+		if (open)
+			return true;
+	}
+	return false;
+}

@@ -51,6 +51,8 @@ PG_FUNCTION_INFO_V1(pgtopic_peer_unpublish);
 PG_FUNCTION_INFO_V1(pgtopic_peer_publish);
 PG_FUNCTION_INFO_V1(pgtopic_peer_ready);
 PG_FUNCTION_INFO_V1(pgtopic_peer_drop_sync_slots);
+PG_FUNCTION_INFO_V1(pgtopic_peer_open_partitions);
+PG_FUNCTION_INFO_V1(pgtopic_peer_agreed);
 
 static Datum
 return_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
@@ -350,4 +352,20 @@ pgtopic_peer_drop_sync_slots(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT32(publish_drop_sync_slots(arg_cstring(fcinfo, 0, "system_identifier"),
 											arg_cstring(fcinfo, 1, "subscriptions")));
+}
+
+/* peer_open_partitions() → " t1_p0  t1_p3 " */
+Datum
+pgtopic_peer_open_partitions(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(publish_open_partitions()));
+}
+
+/* peer_agreed(follower, topic, partition, leader_epoch, placement, newest_epoch) → offset */
+Datum
+pgtopic_peer_agreed(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(publish_agreed(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
+								   arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"),
+								   arg_int32(fcinfo, 4, "placement"), arg_int32(fcinfo, 5, "newest_epoch")));
 }

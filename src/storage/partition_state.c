@@ -9,6 +9,7 @@
 
 #include <limits.h>
 
+#include "access/xact.h"
 #include "access/xlog.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -190,9 +191,12 @@ install_slot(LogPartition *partition)
 		content.isr_mask = replicas.isr_mask;
 		content.ready_mask = replicas.ready_mask;
 		content.closed = replicas.closed;
-		/* if it is led elsewhere, nothing is to be stored of it here */
+		/*
+		 * If it is led elsewhere, who asks has not heard of that yet.  Nothing is to be
+		 * stored of it here, and nothing to be read that is not settled everywhere.
+		 */
 		if (cluster_self() != 0 && row.leader != cluster_self())
-			content.checkpointed = content.next_offset;
+			content.checkpointed = content.next_offset = content.settled;
 		CHECK_FOR_INTERRUPTS();
 		result = slot_install(&partition->slot, epoch, &content);
 		if (result == SLOT_ALL_IN_USE)
@@ -201,6 +205,14 @@ install_slot(LogPartition *partition)
 
 	/* somebody uses this database: see to it that it has a worker */
 	(void) database_request_worker(MyDatabaseId);
+}
+
+int64
+partition_stored_end(LogPartition *partition)
+{
+	PartitionRow row = read_row(partition);
+
+	return stored_next_offset(partition, &row);
 }
 
 void
@@ -406,8 +418,12 @@ partition_check_insync(LogPartition *partition)
 		partition_state(partition, &state);
 		if (state.isr_count >= wanted)
 			return;
-		/* after a change of the leader the other replicas have to come into sync anew */
-		if (partition->leader_epoch == 0 ||
+		/*
+		 * After a change of the leader the other replicas have to come into sync anew.
+		 * PostgreSQL lets no table be copied before the transactions that are writing
+		 * have ended, so one of them would wait for what waits for it.
+		 */
+		if (partition->leader_epoch == 0 || TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
 			TimestampDifferenceExceeds(state.filled_at, GetCurrentTimestamp(), INSYNC_GRACE_MS))
 			break;
 		wait_a_little(partition);

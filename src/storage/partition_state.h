@@ -23,6 +23,12 @@
 extern void partition_state(LogPartition *partition, SlotState *state);
 
 /*
+ * The next offset by the tables alone, whoever leads; nothing must be written there
+ * meanwhile.
+ */
+extern int64 partition_stored_end(LogPartition *partition);
+
+/*
  * The same for people to look at: on a standby, the high watermark is that
  * up to which a reader would get now.
  */

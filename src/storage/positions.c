@@ -288,6 +288,12 @@ positions_each(LogPartition *partition, PositionSink sink, void *arg)
 	scan_positions(partition, false, sink, arg);
 }
 
+void
+positions_each_reserved(LogPartition *partition, PositionSink sink, void *arg)
+{
+	scan_positions(partition, true, sink, arg);
+}
+
 static void
 sink_max(void *arg, int32 partition, Datum group, int64 offset, TimestampTz committed_at)
 {

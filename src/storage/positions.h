@@ -37,6 +37,7 @@ enum PositionColumn
 #define POSITION_HIGH_WATERMARK	""
 #define POSITION_LOG_START		"\001"
 #define POSITION_SEGMENTS_END	"\002"
+#define POSITION_EPOCH			"\004"	/* and the number of a leader epoch: see epochs.h */
 
 /* Whether a name is one of those, or might become one. */
 static inline bool
@@ -78,6 +79,9 @@ extern bool position_delete(LogPartition *partition, const char *group);
 typedef void (*PositionSink) (void *arg, int32 partition, Datum group,
 							  int64 offset, TimestampTz committed_at);
 extern void positions_each(LogPartition *partition, PositionSink sink, void *arg);
+
+/* The same, and the reserved ones too. */
+extern void positions_each_reserved(LogPartition *partition, PositionSink sink, void *arg);
 
 /* The greatest position in a partition, reserved ones included; 0 if there is none. */
 extern int64 positions_max(LogPartition *partition);

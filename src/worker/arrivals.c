@@ -52,6 +52,7 @@ typedef struct Source
 	uint64		xmax;
 	XLogRecPtr	end;
 	char	   *published;		/* to this broker: " t1_p0 t1_p0_offsets " */
+	char	   *open;			/* partitions that open transactions have written to: " t1_p0 " */
 } Source;
 
 static HTAB *fences = NULL;
@@ -142,21 +143,44 @@ ask(Source *source)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 	answer = call_run_once(conninfo, self, psprintf("broker %d", source->leader), CALL_TIMEOUT_MS,
-						   "SELECT pg_catalog.pg_snapshot_xmin(s), pg_catalog.pg_snapshot_xmax(s),"
+						   "SELECT pgtopic.peer_open_partitions(),"
+						   " pg_catalog.pg_snapshot_xmin(s), pg_catalog.pg_snapshot_xmax(s),"
 						   " pg_catalog.pg_current_wal_insert_lsn(),"
 						   " (SELECT COALESCE(pg_catalog.string_agg(' ' || c.relname || ' ', ''), '')"
 						   " FROM pg_catalog.pg_publication_rel r"
 						   " JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid"
 						   " JOIN pg_catalog.pg_class c ON c.oid = r.prrelid WHERE p.pubname IN ($1, $2))"
-						   " FROM pg_catalog.pg_current_snapshot() s", 2, params, 4);
-	source->xmin = strtoull(answer[0], NULL, 10);
-	source->xmax = strtoull(answer[1], NULL, 10);
-	source->end = lsn_from_text(answer[2]);
-	source->published = answer[3];
+						   " FROM pg_catalog.pg_current_snapshot() s", 2, params, 5);
+	source->open = answer[0];
+	source->xmin = strtoull(answer[1], NULL, 10);
+	source->xmax = strtoull(answer[2], NULL, 10);
+	source->end = lsn_from_text(answer[3]);
+	source->published = answer[4];
 	source->asked = true;
 }
 
-/* Whether nothing of a table can come from a leader any more. */
+/* Whether a list like Source.published has a table of a partition (-1: any of the topic's). */
+static bool
+has_table(const char *list, int32 topic, int32 partition)
+{
+	const char *name = partition < 0 ? psprintf(" t%d_", topic) : psprintf(" t%d_p%d", topic, partition);
+	size_t		length = strlen(name);
+
+	for (const char *at = strstr(list, name); at; at = strstr(at + 1, name))
+	{
+		/* t1_p1 is not t1_p10 */
+		if (partition < 0 || at[length] == ' ' || at[length] == '_')
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Whether nothing of a table can come from a leader any more.  What was written while the
+ * table was published may come, when its transaction commits.  So either all transactions
+ * of that time have ended, or none that is open has written there: who waits for
+ * followers to come into sync is not waited for by them.
+ */
 static bool
 has_arrived(int32 topic, int32 partition, Source *source)
 {
@@ -166,23 +190,15 @@ has_arrived(int32 topic, int32 partition, Source *source)
 		return true;
 	if (fence->xmax == 0)
 	{
-		const char *name = partition < 0 ? psprintf(" t%d_", topic) :
-			psprintf(" t%d_p%d", topic, partition);
-		size_t		length = strlen(name);
-
 		ask(source);
-		for (const char *at = strstr(source->published, name); at; at = strstr(at + 1, name))
-		{
-			/* t1_p1 is not t1_p10 */
-			if (partition < 0 || at[length] == ' ' || at[length] == '_')
-				return false;
-		}
+		if (has_table(source->published, topic, partition))
+			return false;
 		fence->xmax = source->xmax;
 	}
 	if (XLogRecPtrIsInvalid(fence->lsn))
 	{
 		ask(source);
-		if (source->xmin < fence->xmax)
+		if (source->xmin < fence->xmax && has_table(source->open, topic, partition))
 			return false;
 		fence->lsn = source->end;
 	}

@@ -156,11 +156,11 @@ int_text(int64 number)
 }
 
 /*
- * Calls one of peer_unpublish, peer_publish, peer_ready for a partition.  What we say by
- * it of our copy must not be taken back by a crash.
+ * Calls a function for a partition, with last as its sixth parameter if it has one.
+ * What we say by it of our copy must not be taken back by a crash.
  */
 static PGresult *
-call_for(Leader *leader, const Replica *replica, const char *sql, int nparams)
+call_for(Leader *leader, const Replica *replica, const char *sql, int nparams, int64 last)
 {
 	const char *params[6];
 
@@ -169,7 +169,7 @@ call_for(Leader *leader, const Replica *replica, const char *sql, int nparams)
 	params[2] = int_text(replica->partition);
 	params[3] = int_text(replica->leader_epoch);
 	params[4] = int_text(replica->placement);
-	params[5] = int_text(replica->from_offset);
+	params[5] = int_text(last);
 	applying_flush();
 	return call(leader, sql, nparams, params);
 }
@@ -185,9 +185,9 @@ set_state(Replica *replica, const char *state)
 	worker_owner_end(&saved, context);
 	replica->state = pstrdup(state);
 	ereport(DEBUG1,
-			(errmsg_internal("pgtopic copy of %s is %s",
+			(errmsg_internal("pgtopic copy of %s from offset " INT64_FORMAT " in epoch %d of broker %d is %s",
 							 worker_describe(psprintf("partition %d", replica->partition), replica->topic),
-							 state)));
+							 replica->from_offset, replica->leader_epoch, replica->leader, state)));
 }
 
 static bool
@@ -242,12 +242,18 @@ subscription_is_there(int32 leader)
 static void
 begin_again(Replica *replicas, int count)
 {
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	int32		newest_epoch;
+
 	for (int i = 0; i < count; i++)
 	{
 		if (is_in(&replicas[i], REPLICA_NEW))
 			continue;
-		/* as after a change of the leader: from_offset is found by what was there */
-		replicas[i].state = pstrdup(REPLICA_NEW);
+		/* while the state still says whether it was complete */
+		worker_owner_begin(&saved);
+		replicas[i].from_offset = replica_agreed(&replicas[i], &newest_epoch);
+		worker_owner_end(&saved, context);
 		set_state(&replicas[i], REPLICA_NEW);
 	}
 }
@@ -300,12 +306,32 @@ ensure_subscription(Leader *leader, Replica *replicas, int count)
 
 /* --- the steps --- */
 
+/* Where what we have is what the leader has, by what we know and what it knows. */
+static void
+find_beginning(Leader *leader, Replica *replica)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	PGresult   *result;
+	int32		newest_epoch;
+	int64		agreed;
+
+	worker_owner_begin(&saved);
+	replica->from_offset = replica_agreed(replica, &newest_epoch);
+	worker_owner_end(&saved, context);
+	result = call_for(leader, replica, "SELECT pgtopic.peer_agreed($1, $2, $3, $4, $5, $6)", 6, newest_epoch);
+	agreed = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
+	PQclear(result);
+	replica->from_offset = Min(replica->from_offset, agreed);
+}
+
 /* new → unpublished */
 static void
 unpublish(Leader *leader, Replica *replica)
 {
-	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_forget($1, $2, $3)", 3));
-	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_unpublish($1, $2, $3, $4, $5)", 5));
+	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_forget($1, $2, $3)", 3, 0));
+	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_unpublish($1, $2, $3, $4, $5)", 5, 0));
+	find_beginning(leader, replica);
 	set_state(replica, REPLICA_UNPUBLISHED);
 }
 
@@ -339,7 +365,7 @@ make_segments(Leader *leader, Replica *replica, int64 *log_start)
 	int64		log_end;
 	bool		more = true;
 
-	result = call_for(leader, replica, "SELECT log_start_offset, log_end_offset FROM pgtopic.peer_log_range($1, $2, $3, $4, $5)", 5);
+	result = call_for(leader, replica, "SELECT log_start_offset, log_end_offset FROM pgtopic.peer_log_range($1, $2, $3, $4, $5)", 5, 0);
 	*log_start = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
 	log_end = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
 	PQclear(result);
@@ -370,7 +396,7 @@ cut_and_publish(Leader *leader, Replica *replica)
 		replica->state = pstrdup(REPLICA_CUT);
 		make_segments(leader, replica, &log_start);
 	}
-	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_publish($1, $2, $3, $4, $5, $6)", 6));
+	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_publish($1, $2, $3, $4, $5, $6)", 6, replica->from_offset));
 	set_state(replica, REPLICA_PUBLISHED);
 }
 
@@ -400,7 +426,7 @@ look_at_copy(Leader *leader, Replica *replica)
 		make_segments(leader, replica, &log_start);
 		return;
 	}
-	result = call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4, $5)", 5);
+	result = call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4, $5)", 5, 0);
 	known = PQgetvalue(result, 0, 0)[0] == 't';
 	PQclear(result);
 	if (!known)

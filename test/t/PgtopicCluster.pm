@@ -586,6 +586,32 @@ sub kill9
 	return;
 }
 
+# SIGSTOP of all of its processes: it does not answer, and does not know.
+sub freeze
+{
+	my ($self, $number) = @_;
+	my $broker = $self->_broker($number);
+	my $postmaster = $broker->{node}{_pid} // die "broker $number does not run";
+
+	$self->_forget($number);
+	kill('STOP', $postmaster);
+	$broker->{frozen} = [ $postmaster, _children($postmaster) ];
+	kill('STOP', @{ $broker->{frozen} });
+	$broker->{up} = 0;
+	return;
+}
+
+# ... and they go on.
+sub thaw
+{
+	my ($self, $number) = @_;
+	my $broker = $self->_broker($number);
+
+	kill('CONT', @{ delete $broker->{frozen} });
+	$broker->{up} = 1;
+	return;
+}
+
 # Fields of /proc/N/stat behind the name: state, parent.
 sub _process
 {
@@ -735,6 +761,14 @@ sub stop_all
 	# what brokers say of each other while they go is of no interest: see log_clean()
 	$self->{log_end}{$_} = -s $self->node($_)->logfile for $self->numbers;
 	$self->stop($_) for grep { $self->{brokers}[$_]{up} } $self->numbers;
+	return;
+}
+
+sub DESTROY
+{
+	my ($self) = @_;
+	local ($@, $?);
+	for my $broker (grep { $_ && $_->{frozen} } @{ $self->{brokers} }) { kill('CONT', @{ $broker->{frozen} }); }
 	return;
 }
 
