@@ -119,6 +119,21 @@ is_deposed(const Image *image, int32 id)
 }
 
 /*
+ * Transactions that sessions of a broker have begun here, and that it cannot end, end.
+ * They may have locks and, with their transaction ids, keep tables from being copied.
+ * A session is known by the application_name that brokers have (peer/connect.h).
+ */
+static void
+end_transactions_of(int32 broker)
+{
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
+					  " WHERE application_name = 'pgtopic broker %d' AND datname = pg_catalog.current_database()"
+					  " AND backend_type = 'client backend' AND xact_start IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()",
+					  broker);
+}
+
+/*
  * First of all, nothing is received any more from brokers that were fenced, or are
  * gone: what they have written since they were is nobody's, and whoever confirms it to
  * them lets them acknowledge it.  And one that was fenced itself lets go of its
@@ -145,6 +160,11 @@ part_from_deposed(const Image *image, int32 self)
 	}
 	if (is_deposed(image, self))
 		publish_end_all();
+	for (int i = 0; i < image->brokers_count; i++)
+	{
+		if (image->brokers[i].id != self && is_deposed(image, image->brokers[i].id))
+			end_transactions_of(image->brokers[i].id);
+	}
 	end(&saved, context);
 
 	for (int i = 0; i < deposed; i++)

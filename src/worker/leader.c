@@ -301,6 +301,7 @@ static void
 change_isr(const Look *look, const Led *led, int32 follower, bool joins)
 {
 	const char *args[7];
+	ChangeResult change;
 
 	worker_begin_transaction();
 	args[0] = psprintf("%d", led->topic);
@@ -310,10 +311,13 @@ change_isr(const Look *look, const Led *led, int32 follower, bool joins)
 	args[4] = psprintf("%d", follower);
 	args[5] = joins ? "1" : "0";
 	args[6] = psprintf("%d", placement_of(led, follower));
-	(void) cluster_change(CHANGE_ISR, args, 7, WORKER_WAIT_MS);
+	change = cluster_change(CHANGE_ISR, args, 7, WORKER_WAIT_MS);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
 	memory_of(led, follower)->reported_ms = cluster_clock_ms();
+	/* without effect: there is newer metadata, which says so already, or that another one leads */
+	if (change.version == 0)
+		return;
 	ereport(LOG,
 			(errmsg(joins ? "pgtopic broker %d is in sync with %s" :
 					"pgtopic broker %d is not in sync with %s any more",
@@ -344,7 +348,9 @@ look_after(const Look *look, const Led *led, int32 follower)
 	XLogRecPtr	confirmed = InvalidXLogRecPtr;
 	TimestampTz caught_up = 0;
 	TimestampTz now = GetCurrentTimestamp();
-	bool		confirms = follower_confirms(follower, &confirmed, &caught_up);
+	/* who is fenced comes back by itself, and into sync after that */
+	bool		confirms = !cluster_state_is_fenced(follower) &&
+		follower_confirms(follower, &confirmed, &caught_up);
 	bool		keeps_up;
 
 	if (is_reported(memory))

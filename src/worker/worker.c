@@ -74,7 +74,8 @@ static HTAB *failures = NULL;
 /*
  * Whether a failure is worth a line in the log: another one than the last time,
  * or the last line is a while ago.  What passes by itself is, if it takes long: a
- * lock that somebody holds, a table that was dropped while we waited for it.
+ * lock that somebody holds, a table that was dropped while we waited for it, metadata
+ * that another broker has not heard of yet.
  */
 static bool
 is_news(const char *doing, const ErrorData *error)
@@ -101,7 +102,8 @@ is_news(const char *doing, const ErrorData *error)
 		failure->logged_at = 0;
 	}
 	if ((error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		 error->sqlerrcode == ERRCODE_UNDEFINED_TABLE) &&
+		 error->sqlerrcode == ERRCODE_UNDEFINED_TABLE ||
+		 error->sqlerrcode == ERRCODE_CANNOT_CONNECT_NOW) &&
 		!TimestampDifferenceExceeds(failure->since, now, LOG_PASSING_MS))
 		return false;
 	if (failure->logged_at != 0 &&
