@@ -37,6 +37,17 @@ sequences_judge(const Sequences *sequences, int64 sequence, int64 count, int64 *
 }
 
 void
+sequences_call(const Sequences *sequences, int64 sequence, int64 *first, int64 *last)
+{
+	int			i = sequences->count - 1;
+
+	while (i > 0 && sequences->firsts[i] > sequence)
+		i--;
+	*first = sequences->firsts[i];
+	*last = end_of(sequences, i) - 1;
+}
+
+void
 sequences_add(Sequences *sequences, int64 sequence, int64 count, int64 first_offset)
 {
 	if (sequences->count == SEQUENCES_KEPT)

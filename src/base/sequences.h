@@ -47,6 +47,9 @@ typedef enum SequenceVerdict
 extern SequenceVerdict sequences_judge(const Sequences *sequences, int64 sequence, int64 count,
 									   int64 *first_offset);
 
+/* The first and the last sequence of the call that one of those remembered belongs to. */
+extern void sequences_call(const Sequences *sequences, int64 sequence, int64 *first, int64 *last);
+
 /* Adds a call that is new, for the oldest one if there are enough. */
 extern void sequences_add(Sequences *sequences, int64 sequence, int64 count, int64 first_offset);
 

@@ -45,6 +45,9 @@ pg_noreturn static void
 error_sequence(const LogPartition *partition, const Producer *producer, int64 count,
 			   const Sequences *sequences, SequenceVerdict verdict)
 {
+	int64		first;
+	int64		last;
+
 	if (verdict == SEQUENCE_GAP)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
@@ -60,12 +63,13 @@ error_sequence(const LogPartition *partition, const Producer *producer, int64 co
 				 errdetail("The next sequence is " INT64_FORMAT ". The last %d calls are remembered, from sequence " INT64_FORMAT " on.",
 						   sequences->next, sequences->count, sequences->firsts[0]),
 				 errhint("Repeat a transaction before you go on. Producers that work at the same time need different names.")));
+	sequences_call(sequences, producer->sequence, &first, &last);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("sequences " INT64_FORMAT " to " INT64_FORMAT " of producer \"%s\" were produced by different calls in partition %d of topic \"%s\"",
-					producer->sequence, producer->sequence + count - 1, producer->name,
-					partition->number, partition->topic->name),
-			 errdetail("The next sequence is " INT64_FORMAT ".", sequences->next),
+			 errmsg("sequence " INT64_FORMAT " of producer \"%s\" does not repeat a call in partition %d of topic \"%s\"",
+					producer->sequence, producer->name, partition->number, partition->topic->name),
+			 errdetail("This call has the sequences " INT64_FORMAT " to " INT64_FORMAT "; " INT64_FORMAT " to " INT64_FORMAT " were produced by one call. The next sequence is " INT64_FORMAT ".",
+					   producer->sequence, producer->sequence + count - 1, first, last, sequences->next),
 			 errhint("A transaction that is repeated has to make the same calls, with as many messages each.")));
 }
 
@@ -78,8 +82,9 @@ producer_begin(LogPartition *partition, const Producer *producer, int64 count,
 	if (producer->sequence > PG_INT64_MAX - count)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
-				 errmsg("sequence " INT64_FORMAT " of producer \"%s\" is too large for " INT64_FORMAT " messages",
-						producer->sequence, producer->name, count)));
+				 errmsg("sequence " INT64_FORMAT " of producer \"%s\" is too large",
+						producer->sequence, producer->name),
+				 errdetail("The last one of the call must be less than " INT64_FORMAT ".", PG_INT64_MAX)));
 
 	/*
 	 * Who made the call first has it to the end of his transaction.  Then his row is

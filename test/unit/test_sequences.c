@@ -14,6 +14,18 @@ judge(int64 sequence, int64 count)
 	return sequences_judge(&sequences, sequence, count, &offset);
 }
 
+static const char *
+call(int64 sequence)
+{
+	static char text[64];
+	int64		first;
+	int64		last;
+
+	sequences_call(&sequences, sequence, &first, &last);
+	snprintf(text, sizeof(text), "%d-%d", (int) first, (int) last);
+	return text;
+}
+
 static void
 test_unknown(void)
 {
@@ -50,6 +62,12 @@ test_some(void)
 	CHECK_INT(offset, 110);
 	CHECK_INT(judge(14, 2), SEQUENCE_REPEATED);
 	CHECK_INT(offset, 120);
+
+	CHECK_STR(call(10), "10-12");
+	CHECK_STR(call(12), "10-12");
+	CHECK_STR(call(13), "13-13");
+	CHECK_STR(call(14), "14-15");
+	CHECK_STR(call(15), "14-15");
 
 	/* shorter, longer, from the middle, over two calls, over the end */
 	CHECK_INT(judge(10, 2), SEQUENCE_DIFFERENT);
