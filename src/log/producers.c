@@ -60,9 +60,10 @@ error_sequence(const LogPartition *partition, const Producer *producer, int64 co
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 				 errmsg("sequence " INT64_FORMAT " of producer \"%s\" is too old for partition %d of topic \"%s\"",
 						producer->sequence, producer->name, partition->number, partition->topic->name),
-				 errdetail("The next sequence is " INT64_FORMAT ". The last %d calls are remembered, from sequence " INT64_FORMAT " on.",
-						   sequences->next, sequences->count, sequences->firsts[0]),
-				 errhint("Repeat a transaction before you go on. Producers that work at the same time need different names.")));
+				 errdetail("The next sequence is " INT64_FORMAT ". What is remembered begins with sequence " INT64_FORMAT ".",
+						   sequences->next, sequences->firsts[0]),
+				 errhint("Only the last %d calls are remembered: repeat a transaction before you go on. Producers that work at the same time need different names.",
+						 SEQUENCES_KEPT)));
 	sequences_call(sequences, producer->sequence, &first, &last);
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
