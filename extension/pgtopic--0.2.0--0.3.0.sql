@@ -204,12 +204,15 @@ BEGIN
         WHERE p.pronamespace = 'pgtopic'::pg_catalog.regnamespace AND p.proname LIKE 'peer\_%' AND p.proacl IS NULL
     LOOP
         EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', peer_function);
-        FOR peer IN
-            SELECT a.grantee FROM pg_catalog.pg_proc p, pg_catalog.aclexplode(p.proacl) a
-            WHERE p.oid = 'pgtopic.peer_ping()'::pg_catalog.regprocedure AND a.grantee NOT IN (0, p.proowner)
-        LOOP
-            PERFORM pgtopic.execute_outside(pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s', peer_function, peer));
-        END LOOP;
+    END LOOP;
+    FOR peer_function, peer IN
+        SELECT p.oid, a.grantee
+        FROM pg_catalog.pg_proc ping CROSS JOIN pg_catalog.aclexplode(ping.proacl) a CROSS JOIN pg_catalog.pg_proc p
+        WHERE ping.oid = 'pgtopic.peer_ping()'::pg_catalog.regprocedure AND a.grantee NOT IN (0, ping.proowner)
+          AND p.pronamespace = ping.pronamespace AND p.proname LIKE 'peer\_%'
+          AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(p.proacl) b WHERE b.grantee = a.grantee)
+    LOOP
+        PERFORM pgtopic.execute_outside(pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s', peer_function, peer));
     END LOOP;
 END $$;
 

@@ -324,6 +324,7 @@ scan_rows(LogPartition *partition, RowSink sink, void *arg)
 
 typedef struct PositionReceiver
 {
+	bool		reserved;		/* these too */
 	PositionSink sink;
 	void	   *arg;
 } PositionReceiver;
@@ -333,30 +334,38 @@ sink_position(void *arg, LogPartition *partition, text *group, TupleTableSlot *s
 {
 	PositionReceiver *receiver = arg;
 
-	if (VARSIZE_ANY_EXHDR(group) == 0 || position_is_reserved(VARDATA_ANY(group)))
+	if (!receiver->reserved &&
+		(VARSIZE_ANY_EXHDR(group) == 0 || position_is_reserved(VARDATA_ANY(group))))
 		return;
 	receiver->sink(receiver->arg, partition->number, PointerGetDatum(group),
 				   DatumGetInt64(slot->tts_values[POSITION_OFFSET - 1]),
 				   DatumGetTimestampTz(slot->tts_values[POSITION_AT - 1]));
 }
 
-void
-positions_each(LogPartition *partition, PositionSink sink, void *arg)
+static void
+scan_positions(LogPartition *partition, bool reserved, PositionSink sink, void *arg)
 {
-	PositionReceiver receiver = {sink, arg};
+	PositionReceiver receiver = {reserved, sink, arg};
 
 	scan_rows(partition, sink_position, &receiver);
 }
 
+void
+positions_each(LogPartition *partition, PositionSink sink, void *arg)
+{
+	scan_positions(partition, false, sink, arg);
+}
+
 static void
-sink_max(void *arg, LogPartition *partition, text *group, TupleTableSlot *slot)
+sink_max(void *arg, int32 partition, Datum group, int64 offset, TimestampTz committed_at)
 {
 	int64	   *max = arg;
+	text	   *name = DatumGetTextPP(group);
 
 	/* where segments end says nothing of what has been read */
-	if (VARSIZE_ANY_EXHDR(group) == 1 && *VARDATA_ANY(group) == *POSITION_SEGMENTS_END)
+	if (VARSIZE_ANY_EXHDR(name) == 1 && *VARDATA_ANY(name) == *POSITION_SEGMENTS_END)
 		return;
-	*max = Max(*max, DatumGetInt64(slot->tts_values[POSITION_OFFSET - 1]));
+	*max = Max(*max, offset);
 }
 
 int64
@@ -364,7 +373,7 @@ positions_max(LogPartition *partition)
 {
 	int64		max = 0;
 
-	scan_rows(partition, sink_max, &max);
+	scan_positions(partition, true, sink_max, &max);
 	return max;
 }
 
