@@ -67,3 +67,204 @@ COMMENT ON COLUMN @extschema@.broker_status.state IS 'online; leaving; offline: 
 -- Idempotent producers
 ----------------------------------------------------------------------
 
+-- Positions of topics that are there; new ones come with these columns (src/storage/segments.c).
+DO $$
+DECLARE
+    positions pg_catalog.regclass;
+BEGIN
+    FOR positions IN
+        SELECT c.oid FROM pg_catalog.pg_class c
+        WHERE c.relnamespace = 'pgtopic'::pg_catalog.regnamespace AND c.relkind = 'p' AND c.relname ~ '^t[0-9]+_offsets$'
+    LOOP
+        EXECUTE pg_catalog.format('ALTER TABLE %s ADD COLUMN IF NOT EXISTS next_sequence bigint,'
+            ' ADD COLUMN IF NOT EXISTS sequences bigint[], ADD COLUMN IF NOT EXISTS offsets bigint[]', positions);
+    END LOOP;
+END $$;
+
+-- The calls get two more arguments, so they are made anew, beside the old ones whose rights they get.
+CREATE FUNCTION @extschema@.produce(
+    topic @extschema@.topic,
+    value text,
+    key text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    partition int DEFAULT NULL,
+    "timestamp" timestamptz DEFAULT NULL,
+    producer text DEFAULT NULL,
+    sequence bigint DEFAULT NULL,
+    OUT partition int,
+    OUT log_offset bigint
+) AS 'MODULE_PATHNAME', 'pgtopic_produce_text' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.produce(@extschema@.topic, text, text, jsonb, int, timestamptz, text, bigint)
+    IS 'puts a message into a topic';
+
+CREATE FUNCTION @extschema@.produce(
+    topic @extschema@.topic,
+    value bytea,
+    key bytea DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    partition int DEFAULT NULL,
+    "timestamp" timestamptz DEFAULT NULL,
+    producer text DEFAULT NULL,
+    sequence bigint DEFAULT NULL,
+    OUT partition int,
+    OUT log_offset bigint
+) AS 'MODULE_PATHNAME', 'pgtopic_produce_bytea' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.produce(@extschema@.topic, bytea, bytea, jsonb, int, timestamptz, text, bigint)
+    IS 'puts a message of bytes into a topic';
+
+CREATE FUNCTION @extschema@.produce(
+    topic @extschema@.topic,
+    value jsonb,
+    key text DEFAULT NULL,
+    headers jsonb DEFAULT NULL,
+    partition int DEFAULT NULL,
+    "timestamp" timestamptz DEFAULT NULL,
+    producer text DEFAULT NULL,
+    sequence bigint DEFAULT NULL,
+    OUT partition int,
+    OUT log_offset bigint
+) AS 'MODULE_PATHNAME', 'pgtopic_produce_jsonb' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.produce(@extschema@.topic, jsonb, text, jsonb, int, timestamptz, text, bigint)
+    IS 'puts a message of JSON into a topic';
+
+CREATE FUNCTION @extschema@.produce_batch(
+    topic @extschema@.topic,
+    "values" text[],
+    keys text[] DEFAULT NULL,
+    headers jsonb[] DEFAULT NULL,
+    partition int DEFAULT NULL,
+    timestamps timestamptz[] DEFAULT NULL,
+    producer text DEFAULT NULL,
+    sequence bigint DEFAULT NULL
+) RETURNS TABLE (partition int, first_offset bigint, last_offset bigint)
+    AS 'MODULE_PATHNAME', 'pgtopic_produce_batch_text' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION @extschema@.produce_batch(@extschema@.topic, text[], text[], jsonb[], int, timestamptz[], text, bigint)
+    IS 'puts many messages into a topic';
+
+CREATE FUNCTION @extschema@.produce_batch(
+    topic @extschema@.topic,
+    "values" bytea[],
+    keys bytea[] DEFAULT NULL,
+    headers jsonb[] DEFAULT NULL,
+    partition int DEFAULT NULL,
+    timestamps timestamptz[] DEFAULT NULL,
+    producer text DEFAULT NULL,
+    sequence bigint DEFAULT NULL
+) RETURNS TABLE (partition int, first_offset bigint, last_offset bigint)
+    AS 'MODULE_PATHNAME', 'pgtopic_produce_batch_bytea' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION @extschema@.produce_batch(@extschema@.topic, bytea[], bytea[], jsonb[], int, timestamptz[], text, bigint)
+    IS 'puts many messages of bytes into a topic';
+
+CREATE FUNCTION @extschema@.produce_batch(
+    topic @extschema@.topic,
+    "values" jsonb[],
+    keys text[] DEFAULT NULL,
+    headers jsonb[] DEFAULT NULL,
+    partition int DEFAULT NULL,
+    timestamps timestamptz[] DEFAULT NULL,
+    producer text DEFAULT NULL,
+    sequence bigint DEFAULT NULL
+) RETURNS TABLE (partition int, first_offset bigint, last_offset bigint)
+    AS 'MODULE_PATHNAME', 'pgtopic_produce_batch_jsonb' LANGUAGE C VOLATILE PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION @extschema@.produce_batch(@extschema@.topic, jsonb[], text[], jsonb[], int, timestamptz[], text, bigint)
+    IS 'puts many messages of JSON into a topic';
+
+CREATE FUNCTION pgtopic.execute_outside(command text) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_execute_outside' LANGUAGE C VOLATILE STRICT;
+COMMENT ON FUNCTION pgtopic.execute_outside(text) IS 'has a command change rights as if it were none of this script';
+
+DO $$
+DECLARE
+    old pg_catalog.pg_proc;
+    new pg_catalog.regprocedure;
+    acl record;
+BEGIN
+    FOR old IN
+        SELECT p.* FROM pg_catalog.pg_proc p
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid AND d.deptype = 'e'
+        JOIN pg_catalog.pg_extension e ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+        WHERE e.extname = 'pgtopic' AND p.proname IN ('produce', 'produce_batch') AND p.pronargs = 6
+    LOOP
+        SELECT p.oid INTO STRICT new FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace = old.pronamespace AND p.proname = old.proname AND p.prosrc = old.prosrc AND p.pronargs = 8;
+        IF old.proacl IS NOT NULL THEN
+            PERFORM pgtopic.execute_outside(pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', new));
+        END IF;
+        FOR acl IN
+            SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::pg_catalog.regrole::text END AS grantee, a.is_grantable
+            FROM pg_catalog.aclexplode(old.proacl) a WHERE a.grantee <> old.proowner
+        LOOP
+            PERFORM pgtopic.execute_outside(pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s%s', new, acl.grantee,
+                CASE WHEN acl.is_grantable THEN ' WITH GRANT OPTION' END));
+        END LOOP;
+        EXECUTE pg_catalog.format('DROP FUNCTION %s', old.oid::pg_catalog.regprocedure);
+    END LOOP;
+END $$;
+
+CREATE FUNCTION @extschema@.partition_for_key(topic @extschema@.topic, key text) RETURNS int
+    AS 'MODULE_PATHNAME', 'pgtopic_partition_for_key' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.partition_for_key(@extschema@.topic, text)
+    IS 'the partition of messages with a key';
+
+CREATE FUNCTION @extschema@.partition_for_key(topic @extschema@.topic, key bytea) RETURNS int
+    AS 'MODULE_PATHNAME', 'pgtopic_partition_for_key' LANGUAGE C STABLE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION @extschema@.partition_for_key(@extschema@.topic, bytea)
+    IS 'the partition of messages with a key of bytes';
+
+DROP FUNCTION pgtopic.peer_produce(int, int, bytea[], bytea[], jsonb[], timestamptz[], timestamptz);
+-- Brokers of before this version call it without the last two.
+CREATE FUNCTION pgtopic.peer_produce(
+    topic_id int, partition int, "values" bytea[], keys bytea[], headers jsonb[],
+    timestamps timestamptz[], "timestamp" timestamptz, producer text DEFAULT NULL, sequence bigint DEFAULT NULL
+) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_produce' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_produce(int, int, bytea[], bytea[], jsonb[], timestamptz[], timestamptz, text, bigint)
+    IS 'appends messages to a partition that this broker leads; returns the first offset';
+
+CREATE FUNCTION pgtopic.producer_states(
+    topic_id int,
+    OUT producer text, OUT partition int, OUT last_sequence bigint, OUT last_offset bigint,
+    OUT last_produced_at timestamptz
+) RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'pgtopic_producer_states' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+COMMENT ON FUNCTION pgtopic.producer_states(int) IS 'what is remembered of the producers of a topic, for the status view';
+
+CREATE VIEW @extschema@.producer_status WITH (security_barrier) AS
+    SELECT t.id::@extschema@.topic AS topic, p.partition, p.producer, p.last_sequence, p.last_offset, p.last_produced_at
+    FROM pgtopic.topic t
+    CROSS JOIN LATERAL pgtopic.producer_states(t.id) p
+    WHERE pgtopic.can_use(t.id);
+COMMENT ON VIEW @extschema@.producer_status IS 'producers that number their messages, in partitions that this broker has a replica of';
+COMMENT ON COLUMN @extschema@.producer_status.last_sequence IS 'the sequence of its last message; the next one continues it';
+COMMENT ON COLUMN @extschema@.producer_status.last_offset IS 'the offset of its last message';
+COMMENT ON COLUMN @extschema@.producer_status.last_produced_at IS 'when it has produced or tried again last; pgtopic.producer_expiration counts from here';
+GRANT SELECT ON @extschema@.producer_status TO PUBLIC;
+
+----------------------------------------------------------------------
+-- Rights of brokers: this stays at the end.  What other brokers may call is for the roles
+-- that allow_peer() has allowed what was there before.
+----------------------------------------------------------------------
+
+DO $$
+DECLARE
+    peer_function pg_catalog.regprocedure;
+    peer pg_catalog.regrole;
+BEGIN
+    FOR peer_function IN
+        SELECT p.oid FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace = 'pgtopic'::pg_catalog.regnamespace AND p.proname LIKE 'peer\_%' AND p.proacl IS NULL
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', peer_function);
+    END LOOP;
+    FOR peer_function, peer IN
+        SELECT p.oid, a.grantee
+        FROM pg_catalog.pg_proc ping CROSS JOIN pg_catalog.aclexplode(ping.proacl) a CROSS JOIN pg_catalog.pg_proc p
+        WHERE ping.oid = 'pgtopic.peer_ping()'::pg_catalog.regprocedure AND a.grantee NOT IN (0, ping.proowner)
+          AND p.pronamespace = ping.pronamespace AND p.proname LIKE 'peer\_%'
+          AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(p.proacl) b WHERE b.grantee = a.grantee)
+    LOOP
+        PERFORM pgtopic.execute_outside(pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s', peer_function, peer));
+    END LOOP;
+END $$;
+
+DROP FUNCTION pgtopic.execute_outside(text);

@@ -8,13 +8,13 @@ SET datestyle = 'ISO';
 --
 SELECT c.relname AS view, a.attname AS "column", format_type(a.atttypid, a.atttypmod) AS type
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
-WHERE c.oid = ANY ('{topic_status,partition_status,segment_status,consumer_group_status,worker_status}'::regclass[])
+WHERE c.oid = ANY ('{topic_status,partition_status,segment_status,consumer_group_status,producer_status,worker_status}'::regclass[])
 ORDER BY c.oid, a.attnum;
 -- these, and no others
 SELECT c.relname FROM pg_depend d JOIN pg_class c ON c.oid = d.objid
 WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtopic') AND d.classid = 'pg_class'::regclass AND d.deptype = 'e' AND c.relkind = 'v' ORDER BY 1;
 -- no leaks
-SELECT oid::regclass, reloptions FROM pg_class WHERE oid = ANY ('{topic_status,partition_status,segment_status,consumer_group_status}'::regclass[]) ORDER BY oid;
+SELECT oid::regclass, reloptions FROM pg_class WHERE oid = ANY ('{topic_status,partition_status,segment_status,consumer_group_status,producer_status}'::regclass[]) ORDER BY oid;
 
 --
 -- What they say

@@ -24,6 +24,7 @@ int			pgtopic_max_partitions;
 int			pgtopic_max_open_appends;
 int			pgtopic_max_databases;
 int			pgtopic_retention_check_interval;
+int			pgtopic_producer_expiration;
 int			pgtopic_checkpoint_interval;
 int			pgtopic_segment_wait_timeout;
 int			pgtopic_broker_session_timeout;
@@ -65,6 +66,14 @@ settings_define(void)
 							&pgtopic_retention_check_interval,
 							60 * 1000, 100, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("pgtopic.producer_expiration",
+							"Sets how long a partition remembers a producer that numbers its messages.",
+							"It counts from the last message or retry, and is looked at with the retention "
+							"of messages. -1 remembers for ever.",
+							&pgtopic_producer_expiration,
+							7 * 24 * 60 * 60, -1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 
 	DefineCustomIntVariable("pgtopic.checkpoint_interval",
 							"Sets how often the high watermarks of partitions are stored.",

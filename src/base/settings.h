@@ -21,6 +21,7 @@ extern int	pgtopic_acks;
 extern int	pgtopic_max_partitions; /* partition slots in shared memory */
 extern int	pgtopic_max_open_appends;	/* (transaction, partition) pairs */
 extern int	pgtopic_max_databases;	/* databases with the extension */
+extern int	pgtopic_producer_expiration;	/* s; -1: never */
 extern int	pgtopic_retention_check_interval;	/* ms */
 extern int	pgtopic_checkpoint_interval;	/* ms */
 extern int	pgtopic_segment_wait_timeout;	/* ms */

@@ -163,3 +163,16 @@ extension_execute_params(int expected, const char *sql, int nparams, const char 
 {
 	run(expected, sql, nparams, params);
 }
+
+void
+extension_execute_outside(const char *command)
+{
+	bool		saved = creating_extension;
+
+	/* an error ends the script, which puts it right too */
+	creating_extension = false;
+	SPI_connect();
+	run(SPI_OK_UTILITY, command, 0, NULL);
+	SPI_finish();
+	creating_extension = saved;
+}

@@ -63,4 +63,11 @@ extern void extension_execute(int expected, const char *format,...) pg_attribute
 extern void extension_execute_params(int expected, const char *sql, int nparams,
 									 const char *const *params);
 
+/*
+ * Runs one SQL command in a script of the extension as if it came from outside of it: a
+ * right that it grants is not taken for one that the extension comes with
+ * (pg_init_privs), so dumps have it, and it goes with the role.
+ */
+extern void extension_execute_outside(const char *command);
+
 #endif							/* PGTOPIC_EXTENSION_H */

@@ -63,6 +63,11 @@ static const PeerStatement delete_messages_statement = {
 	10, "pgtopic_delete_messages", "SELECT pgtopic.peer_delete_messages($1, $2, $3)",
 	3, {INT4OID, INT4OID, INT8OID}
 };
+/* apart from produce_statement, which brokers of before version 0.3.0 know too */
+static const PeerStatement produce_as_statement = {
+	11, "pgtopic_produce_as", "SELECT pgtopic.peer_produce($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+	9, {INT4OID, INT4OID, BYTEAARRAYOID, BYTEAARRAYOID, JSONBARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZOID, TEXTOID, INT8OID}
+};
 
 /* --- calls --- */
 
@@ -180,7 +185,12 @@ forward_produce(Peer *peer, int32 topic, int32 partition, const ProduceArrays *a
 	peer_param_array(&params, arrays->headers);
 	peer_param_array(&params, arrays->timestamps);
 	peer_param_int64(&params, arrays->timestamp);
-	peer_send(peer, &produce_statement, &params);
+	if (arrays->producer != NULL)
+	{
+		peer_param_text(&params, arrays->producer->name);
+		peer_param_int64(&params, arrays->producer->sequence);
+	}
+	peer_send(peer, arrays->producer ? &produce_as_statement : &produce_statement, &params);
 	slots_forbid_prepare("produce()");
 }
 

@@ -20,6 +20,7 @@
 #include "catalog/topics.h"
 #include "log/consume.h"
 #include "log/leaders.h"
+#include "log/producers.h"
 #include "log/read.h"
 #include "log/waiting.h"
 #include "peer/conversation.h"
@@ -46,6 +47,7 @@ typedef struct ProduceArrays
 	Datum		headers;		/* jsonb[] or 0 */
 	Datum		timestamps;		/* timestamptz[] or 0 */
 	TimestampTz timestamp;
+	const Producer *producer;	/* or NULL */
 } ProduceArrays;
 
 /*

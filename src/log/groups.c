@@ -220,6 +220,9 @@ group_drop_here(Topic *topic, const int32 *partitions, int count, const char *gr
 {
 	bool		found = false;
 
+	/* what is under these names is no group's */
+	if (position_is_reserved(group))
+		return false;
 	for (int i = 0; i < count; i++)
 	{
 		LogPartition *partition = &topic->partitions[partitions[i]];

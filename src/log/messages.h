@@ -14,6 +14,7 @@
 
 #include "base/packing.h"
 #include "catalog/topics.h"
+#include "log/producers.h"
 
 /* What the values (and, for bytes, the keys) of a call are. */
 typedef enum PayloadKind
@@ -36,6 +37,7 @@ typedef struct MessageSet
 	bool	   *header_nulls;
 	Datum	   *timestamps;		/* NULL if all are the same */
 	TimestampTz timestamp;
+	const Producer *producer;	/* NULL if they are not numbered */
 } MessageSet;
 
 /*

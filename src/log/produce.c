@@ -76,6 +76,31 @@ partition_of(const Topic *topic, const MessageSet *messages, int i, int32 *stick
 	return murmur2_partition(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key), topic->partitions_count);
 }
 
+/* The one partition of numbered messages, which is the same whenever they are repeated. */
+static int32
+producer_partition(const Topic *topic, const MessageSet *messages)
+{
+	const char *name = messages->producer->name;
+	int32		keyless = murmur2_partition(name, strlen(name), topic->partitions_count);
+	int32		partition = partition_of(topic, messages, 0, &keyless);
+
+	for (int i = 1; i < messages->count; i++)
+	{
+		int32		other = partition_of(topic, messages, i, &keyless);
+
+		if (other != partition)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("the messages of a producer's call must go to one partition"),
+					 errdetail("Message 1 would go to partition %d of topic \"%s\", message %d to partition %d.",
+							   partition, topic->name, i + 1, other),
+					 errhint("Make a call for each partition, which partition_for_key() tells, with a sequence of its own.")));
+		if (i % 1024 == 0)
+			CHECK_FOR_INTERRUPTS();
+	}
+	return partition;
+}
+
 static Datum *
 gather_datums(const Datum *from, const int *order, int count)
 {
@@ -248,6 +273,26 @@ append(LogPartition *partition, MessageSet *messages, int start, int count)
 	return range;
 }
 
+/* The same for numbered messages, unless they have been appended before. */
+static ProducedRange
+append_once(LogPartition *partition, MessageSet *messages, int start, int count)
+{
+	ProducedRange range;
+	Sequences	sequences;
+
+	if (messages->producer == NULL)
+		return append(partition, messages, start, count);
+	if (!producer_begin(partition, messages->producer, count, &sequences, &range.first_offset))
+	{
+		range = append(partition, messages, start, count);
+		producer_end(partition, messages->producer, count, &sequences, range.first_offset);
+		return range;
+	}
+	range.partition = partition->number;
+	range.last_offset = range.first_offset + count - 1;
+	return range;
+}
+
 /* The messages of a call that go to one partition. */
 typedef struct Piece
 {
@@ -276,6 +321,7 @@ send_piece(Piece *piece, int32 topic, MessageSet *messages, MemoryContext contex
 									 TIMESTAMPTZOID, sizeof(TimestampTz),
 									 FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
 	arrays.timestamp = messages->timestamp;
+	arrays.producer = messages->producer;
 	forward_produce(piece->peer, topic, piece->partition, &arrays);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(context);
@@ -352,8 +398,8 @@ append_elsewhere(int32 topic, MessageSet *messages, Piece *pieces, int count)
 			leaders[i] = partition_leader(topic, piece->partition, true);
 			if (leaders[i] != 0)
 				continue;
-			*piece->range = append(topic_partition_get(topic_get(topic), piece->partition),
-								   messages, piece->start, piece->count);
+			*piece->range = append_once(topic_partition_get(topic_get(topic), piece->partition),
+										messages, piece->start, piece->count);
 			piece->done = true;
 		}
 		for (int i = 0; i < count; i++)
@@ -394,7 +440,9 @@ produce_messages(Topic *topic, MessageSet *messages, int32 partition, ProducedRa
 	messages_check(topic, messages);
 	if (messages->count == 0)
 		return 0;
-	if (partition < 0 && messages->count == 1)
+	if (partition < 0 && messages->producer != NULL)
+		partition = producer_partition(topic, messages);
+	else if (partition < 0 && messages->count == 1)
 		partition = partition_of(topic, messages, 0, &sticky);
 	else if (partition < 0 && messages->keys == NULL)
 		partition = sticky_partition(topic);
@@ -404,7 +452,7 @@ produce_messages(Topic *topic, MessageSet *messages, int32 partition, ProducedRa
 		Piece		piece = {partition, 0, messages->count, false, ranges, NULL, false};
 
 		if (partition_is_ready_here(only))
-			ranges[0] = append(only, messages, 0, messages->count);
+			ranges[0] = append_once(only, messages, 0, messages->count);
 		else
 			append_elsewhere(topic_id, messages, &piece, 1);
 		return 1;

@@ -23,6 +23,8 @@ typedef struct ProducedRange
 
 /*
  * Appends messages in the order of the set.  partition is -1 to choose by key.
+ * Numbered ones go to one partition; if it has them already, the range is that of
+ * the first time.
  * Fills ranges, in the order of the partitions, and returns how many there are;
  * there is room for one for each partition and no more than there are messages.
  *

@@ -122,8 +122,9 @@ send_prepare(Peer *peer, const PeerStatement *statement)
 static void
 send_call(Peer *peer, const PeerStatement *statement, const PeerParams *params, PeerItemKind kind)
 {
-	static const int formats[PEER_PARAMS_MAX] = {1, 1, 1, 1, 1, 1, 1, 1};
+	static const int formats[] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
 
+	StaticAssertStmt(lengthof(formats) == PEER_PARAMS_MAX, "all parameters are binary");
 	Assert(statement->params == (params ? params->count : 0));
 	send_prepare(peer, statement);
 	reserve_items(peer);

@@ -12,7 +12,7 @@
 
 #include "libpq-fe.h"
 
-#define PEER_PARAMS_MAX		8
+#define PEER_PARAMS_MAX		9
 
 /* Parameters in the order of the statement's; what they point to is the caller's. */
 typedef struct PeerParams

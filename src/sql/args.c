@@ -115,6 +115,21 @@ arg_array(FunctionCallInfo fcinfo, int arg, const char *name, int expected,
 	return elements;
 }
 
+const Producer *
+arg_producer(FunctionCallInfo fcinfo, int arg, Producer *producer)
+{
+	if (PG_NARGS() <= arg || (PG_ARGISNULL(arg) && PG_ARGISNULL(arg + 1)))
+		return NULL;
+	if (PG_ARGISNULL(arg) || PG_ARGISNULL(arg + 1))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("producer and sequence must be given together")));
+	producer->name = text_to_cstring(PG_GETARG_TEXT_PP(arg));
+	producer->sequence = PG_GETARG_INT64(arg + 1);
+	producer_check(producer);
+	return producer;
+}
+
 void
 result_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls)
 {

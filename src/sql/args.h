@@ -15,6 +15,7 @@
 #include "funcapi.h"
 
 #include "log/consume.h"
+#include "log/producers.h"
 #include "log/waiting.h"
 #include "storage/batches.h"
 
@@ -37,6 +38,12 @@ extern Deadline arg_max_wait(FunctionCallInfo fcinfo, int arg);
  */
 extern Datum *arg_array(FunctionCallInfo fcinfo, int arg, const char *name, int expected,
 						bool **nulls, int *count);
+
+/*
+ * The arguments producer and sequence, arg being the first of them: both or none,
+ * which is NULL.  They are missing while the extension is of a version before 0.3.0.
+ */
+extern const Producer *arg_producer(FunctionCallInfo fcinfo, int arg, Producer *producer);
 
 /* Adds a row to the set that InitMaterializedSRF() has begun. */
 extern void result_row(FunctionCallInfo fcinfo, Datum *values, bool *nulls);

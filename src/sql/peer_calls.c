@@ -128,13 +128,14 @@ arg_group(FunctionCallInfo fcinfo, int arg)
 	return group;
 }
 
-/* peer_produce(topic, partition, values, keys, headers, timestamps, timestamp) */
+/* peer_produce(topic, partition, values, keys, headers, timestamps, timestamp, producer, sequence) */
 Datum
 pgtopic_peer_produce(PG_FUNCTION_ARGS)
 {
 	Topic	   *topic;
 	LogPartition *partition;
 	MessageSet	messages;
+	Producer	producer;
 	ProducedRange range;
 	bool	   *timestamp_nulls;
 	int			count;
@@ -151,6 +152,7 @@ pgtopic_peer_produce(PG_FUNCTION_ARGS)
 	messages.headers = arg_array(fcinfo, 4, "headers", messages.count, &messages.header_nulls, &count);
 	messages.timestamps = arg_array(fcinfo, 5, "timestamps", messages.count, &timestamp_nulls, &count);
 	messages.timestamp = arg_timestamp(fcinfo, 6);
+	messages.producer = arg_producer(fcinfo, 7, &producer);
 	for (int i = 0; i < messages.count; i++)
 	{
 		if (messages.timestamps && timestamp_nulls[i])

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * produce_calls.c
- *	  produce() and produce_batch().
+ *	  produce() and produce_batch(), and where keys go.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,6 +15,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/murmur2.h"
 #include "catalog/extension.h"
 #include "catalog/topics.h"
 #include "log/produce.h"
@@ -26,6 +27,7 @@ PG_FUNCTION_INFO_V1(pgtopic_produce_jsonb);
 PG_FUNCTION_INFO_V1(pgtopic_produce_batch_text);
 PG_FUNCTION_INFO_V1(pgtopic_produce_batch_bytea);
 PG_FUNCTION_INFO_V1(pgtopic_produce_batch_jsonb);
+PG_FUNCTION_INFO_V1(pgtopic_partition_for_key);
 
 /* -1, so that one is chosen, if the argument is NULL. */
 static int32
@@ -59,7 +61,7 @@ produce_result_desc(void)
 }
 
 /*
- * produce(topic, value, key, headers, partition, timestamp)
+ * produce(topic, value, key, headers, partition, timestamp, producer, sequence)
  *	  OUT partition, log_offset
  */
 static Datum
@@ -68,6 +70,7 @@ produce_one(FunctionCallInfo fcinfo, PayloadKind kind)
 	Topic	   *topic;
 	int32		partition;
 	MessageSet	messages;
+	Producer	producer;
 	Datum		payloads[3];
 	bool		nulls[3];
 	ProducedRange range;
@@ -96,6 +99,7 @@ produce_one(FunctionCallInfo fcinfo, PayloadKind kind)
 	messages.headers = nulls[2] ? NULL : &payloads[2];
 	messages.header_nulls = &nulls[2];
 	messages.timestamp = PG_ARGISNULL(5) ? GetCurrentTimestamp() : PG_GETARG_TIMESTAMPTZ(5);
+	messages.producer = arg_producer(fcinfo, 6, &producer);
 
 	(void) produce_messages(topic, &messages, partition, &range);
 
@@ -123,7 +127,7 @@ pgtopic_produce_jsonb(PG_FUNCTION_ARGS)
 }
 
 /*
- * produce_batch(topic, values, keys, headers, partition, timestamps)
+ * produce_batch(topic, values, keys, headers, partition, timestamps, producer, sequence)
  *	  SETOF (partition, first_offset, last_offset)
  */
 static Datum
@@ -132,6 +136,7 @@ produce_many(FunctionCallInfo fcinfo, PayloadKind kind)
 	Topic	   *topic;
 	int32		partition;
 	MessageSet	messages;
+	Producer	producer;
 	ProducedRange *ranges;
 	bool	   *timestamp_nulls;
 	int			count;
@@ -152,6 +157,7 @@ produce_many(FunctionCallInfo fcinfo, PayloadKind kind)
 	messages.timestamp = GetCurrentTimestamp();
 	messages.timestamps = arg_array(fcinfo, 5, "timestamps", messages.count,
 									&timestamp_nulls, &count);
+	messages.producer = arg_producer(fcinfo, 6, &producer);
 	for (int i = 0; messages.timestamps && i < messages.count; i++)
 	{
 		if (timestamp_nulls[i])
@@ -190,4 +196,18 @@ Datum
 pgtopic_produce_batch_jsonb(PG_FUNCTION_ARGS)
 {
 	return produce_many(fcinfo, PAYLOAD_JSONB);
+}
+
+/* partition_for_key(topic, key): text, or bytea, which are the same in memory. */
+Datum
+pgtopic_partition_for_key(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic = topic_get(arg_topic(fcinfo, 0));
+	struct varlena *key;
+
+	topic_check_use(topic);
+	arg_not_null(fcinfo, 1, "key");
+	key = PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(1));
+	PG_RETURN_INT32(murmur2_partition(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key),
+									  topic->partitions_count));
 }

@@ -35,6 +35,7 @@ PG_FUNCTION_INFO_V1(pgtopic_partition_state);
 PG_FUNCTION_INFO_V1(pgtopic_segments);
 PG_FUNCTION_INFO_V1(pgtopic_segment_content);
 PG_FUNCTION_INFO_V1(pgtopic_group_states);
+PG_FUNCTION_INFO_V1(pgtopic_producer_states);
 PG_FUNCTION_INFO_V1(pgtopic_worker_reports);
 
 /* The topic, if it is there and the caller may see it; else NULL. */
@@ -263,6 +264,48 @@ pgtopic_group_states(PG_FUNCTION_ARGS)
 		}
 	}
 	hash_destroy(collection.groups);
+	PG_RETURN_NULL();
+}
+
+typedef struct ProducerResult
+{
+	FunctionCallInfo fcinfo;
+	int32		partition;
+} ProducerResult;
+
+static void
+result_producer(void *arg, const char *producer, const Sequences *sequences, TimestampTz at)
+{
+	ProducerResult *result = arg;
+	Datum		values[5];
+	bool		nulls[5] = {false};
+
+	values[0] = CStringGetTextDatum(producer);
+	values[1] = Int32GetDatum(result->partition);
+	values[2] = Int64GetDatum(sequences->next - 1);
+	values[3] = Int64GetDatum(sequences_end_offset(sequences) - 1);
+	values[4] = TimestampTzGetDatum(at);
+	result_row(result->fcinfo, values, nulls);
+}
+
+/*
+ * pgtopic.producer_states(topic_id) → (producer, partition, last_sequence,
+ * last_offset, last_produced_at), in the partitions that this broker has a replica of.
+ */
+Datum
+pgtopic_producer_states(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic = visible_topic(PG_GETARG_INT32(0));
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int p = 0; topic != NULL && p < topic->partitions_count; p++)
+	{
+		ProducerResult result = {fcinfo, p};
+
+		CHECK_FOR_INTERRUPTS();
+		if (OidIsValid(topic->partitions[p].positions))
+			producers_each(&topic->partitions[p], result_producer, &result);
+	}
 	PG_RETURN_NULL();
 }
 

@@ -43,6 +43,7 @@ PG_FUNCTION_INFO_V1(pgtopic_drop_consumer_group);
 PG_FUNCTION_INFO_V1(pgtopic_extension_created);
 PG_FUNCTION_INFO_V1(pgtopic_topic_changed);
 PG_FUNCTION_INFO_V1(pgtopic_storage_dropped);
+PG_FUNCTION_INFO_V1(pgtopic_execute_outside);
 
 /*
  * create_topic(name, partitions, replication_factor, retention, retention_bytes,
@@ -334,4 +335,12 @@ pgtopic_storage_dropped(PG_FUNCTION_ARGS)
 	SPI_finish();
 	extension_owner_end(&saved);
 	PG_RETURN_NULL();
+}
+
+/* pgtopic.execute_outside(command), which is there while a script runs. */
+Datum
+pgtopic_execute_outside(PG_FUNCTION_ARGS)
+{
+	extension_execute_outside(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_VOID();
 }

@@ -11,11 +11,13 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
@@ -161,6 +163,12 @@ check_result(TM_Result result, const char *group)
 {
 	if (result == TM_Ok)
 		return;
+	if ((result == TM_Updated || result == TM_Deleted) && group[0] == *POSITION_PRODUCER)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access to the sequence of producer \"%s\" due to concurrent update",
+						group + 1),
+				 errhint("The transaction might succeed if retried.")));
 	if (result == TM_Updated || result == TM_Deleted)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -171,8 +179,31 @@ check_result(TM_Result result, const char *group)
 		 (int) result, group);
 }
 
-void
-position_store(LogPartition *partition, const char *group, int64 offset)
+static Datum
+int64_array(const int64 *numbers, int count)
+{
+	Datum		elements[SEQUENCES_KEPT];
+
+	for (int i = 0; i < count; i++)
+		elements[i] = Int64GetDatum(numbers[i]);
+	return PointerGetDatum(construct_array(elements, count, INT8OID, sizeof(int64),
+										   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* Fills the columns that only producers have; they are there. */
+static void
+fill_sequences(TupleTableSlot *slot, const Sequences *sequences)
+{
+	slot->tts_values[POSITION_NEXT_SEQUENCE - 1] = Int64GetDatum(sequences->next);
+	slot->tts_values[POSITION_SEQUENCES - 1] = int64_array(sequences->firsts, sequences->count);
+	slot->tts_values[POSITION_OFFSETS - 1] = int64_array(sequences->offsets, sequences->count);
+	memset(slot->tts_isnull + POSITION_NEXT_SEQUENCE - 1, 0,
+		   (POSITION_OFFSETS - POSITION_NEXT_SEQUENCE + 1) * sizeof(bool));
+}
+
+/* Writes the row of a group or a producer. */
+static void
+store(LogPartition *partition, const char *group, int64 offset, const Sequences *sequences)
 {
 	PositionScan scan;
 	EState	   *estate;
@@ -188,11 +219,14 @@ position_store(LogPartition *partition, const char *group, int64 offset)
 	ExecOpenIndices(result, false);
 
 	slot = table_slot_create(scan.relation, NULL);
-	memset(slot->tts_isnull, 0, POSITION_COLUMNS * sizeof(bool));
+	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
+	memset(slot->tts_isnull, false, POSITION_AT * sizeof(bool));
 	slot->tts_values[POSITION_GROUP - 1] = CStringGetTextDatum(group);
 	slot->tts_values[POSITION_PARTITION - 1] = Int32GetDatum(partition->number);
 	slot->tts_values[POSITION_OFFSET - 1] = Int64GetDatum(offset);
 	slot->tts_values[POSITION_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	if (sequences != NULL)
+		fill_sequences(slot, sequences);
 	ExecStoreVirtualTuple(slot);
 
 	if (found)
@@ -226,10 +260,28 @@ position_store(LogPartition *partition, const char *group, int64 offset)
 }
 
 void
+position_store(LogPartition *partition, const char *group, int64 offset)
+{
+	store(partition, group, offset, NULL);
+}
+
+void
 position_write(LogPartition *partition, const char *group, int64 offset)
 {
 	partition_begin_write(partition);
 	position_store(partition, group, offset);
+}
+
+/* Deletes the row that a scan has found. */
+static void
+delete_found(PositionScan *scan, const char *group)
+{
+	TM_FailureData failure;
+	ItemPointerData tid = scan->slot->tts_tid;
+
+	check_result(table_tuple_delete(scan->relation, &tid, GetCurrentCommandId(true),
+									scan->snapshot, crosscheck_snapshot(), true,
+									&failure, false), group);
 }
 
 bool
@@ -241,22 +293,18 @@ position_delete(LogPartition *partition, const char *group)
 	partition_begin_write(partition);
 	found = position_scan_begin(&scan, partition, group, RowExclusiveLock);
 	if (found)
-	{
-		TM_FailureData failure;
-		ItemPointerData tid = scan.slot->tts_tid;
-
-		check_result(table_tuple_delete(scan.relation, &tid, GetCurrentCommandId(true),
-										scan.snapshot, crosscheck_snapshot(), true,
-										&failure, false), group);
-	}
+		delete_found(&scan, group);
 	position_scan_end(&scan, NoLock);
 	if (found)
 		CommandCounterIncrement();
 	return found;
 }
 
+/* Hands over each row of the table, as of now. */
+typedef void (*RowSink) (void *arg, LogPartition *partition, text *group, TupleTableSlot *slot);
+
 static void
-scan_positions(LogPartition *partition, bool reserved, PositionSink sink, void *arg)
+scan_rows(LogPartition *partition, RowSink sink, void *arg)
 {
 	Relation	relation = open_positions(partition, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
@@ -265,21 +313,41 @@ scan_positions(LogPartition *partition, bool reserved, PositionSink sink, void *
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
-		text	   *group;
-
 		slot_getallattrs(slot);
-		group = DatumGetTextPP(slot->tts_values[POSITION_GROUP - 1]);
-		if (!reserved &&
-			(VARSIZE_ANY_EXHDR(group) == 0 || position_is_reserved(VARDATA_ANY(group))))
-			continue;
-		sink(arg, partition->number, PointerGetDatum(group),
-			 DatumGetInt64(slot->tts_values[POSITION_OFFSET - 1]),
-			 DatumGetTimestampTz(slot->tts_values[POSITION_AT - 1]));
+		sink(arg, partition, DatumGetTextPP(slot->tts_values[POSITION_GROUP - 1]), slot);
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	UnregisterSnapshot(snapshot);
 	table_close(relation, AccessShareLock);
+}
+
+typedef struct PositionReceiver
+{
+	bool		reserved;		/* these too */
+	PositionSink sink;
+	void	   *arg;
+} PositionReceiver;
+
+static void
+sink_position(void *arg, LogPartition *partition, text *group, TupleTableSlot *slot)
+{
+	PositionReceiver *receiver = arg;
+
+	if (!receiver->reserved &&
+		(VARSIZE_ANY_EXHDR(group) == 0 || position_is_reserved(VARDATA_ANY(group))))
+		return;
+	receiver->sink(receiver->arg, partition->number, PointerGetDatum(group),
+				   DatumGetInt64(slot->tts_values[POSITION_OFFSET - 1]),
+				   DatumGetTimestampTz(slot->tts_values[POSITION_AT - 1]));
+}
+
+static void
+scan_positions(LogPartition *partition, bool reserved, PositionSink sink, void *arg)
+{
+	PositionReceiver receiver = {reserved, sink, arg};
+
+	scan_rows(partition, sink_position, &receiver);
 }
 
 void
@@ -313,4 +381,148 @@ positions_max(LogPartition *partition)
 
 	scan_positions(partition, true, sink_max, &max);
 	return max;
+}
+
+/* --- producers that number their messages --- */
+
+/* What the row of a producer is called. */
+static char *
+producer_row_name(const char *producer)
+{
+	return psprintf(POSITION_PRODUCER "%s", producer);
+}
+
+void
+producer_lock(const LogPartition *partition, const char *producer)
+{
+	char	   *name = producer_row_name(producer);
+
+	position_lock(partition, name);
+	pfree(name);
+}
+
+static int
+read_int64_array(Datum array, int64 *numbers)
+{
+	Datum	   *elements;
+	int			count;
+
+	deconstruct_array(DatumGetArrayTypeP(array), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+					  TYPALIGN_DOUBLE, &elements, NULL, &count);
+	for (int i = 0; i < Min(count, SEQUENCES_KEPT); i++)
+		numbers[i] = DatumGetInt64(elements[i]);
+	pfree(elements);
+	return count;
+}
+
+/* Reads the columns of a producer's row, which is somebody else's work if they are odd. */
+static void
+read_sequences(LogPartition *partition, TupleTableSlot *slot, Sequences *sequences)
+{
+	int			offsets = -1;
+
+	sequences->count = 0;
+	if (slot->tts_tupleDescriptor->natts >= POSITION_COLUMNS)
+	{
+		slot_getallattrs(slot);
+		if (!slot->tts_isnull[POSITION_NEXT_SEQUENCE - 1] &&
+			!slot->tts_isnull[POSITION_SEQUENCES - 1] && !slot->tts_isnull[POSITION_OFFSETS - 1])
+		{
+			sequences->next = DatumGetInt64(slot->tts_values[POSITION_NEXT_SEQUENCE - 1]);
+			sequences->count = read_int64_array(slot->tts_values[POSITION_SEQUENCES - 1], sequences->firsts);
+			offsets = read_int64_array(slot->tts_values[POSITION_OFFSETS - 1], sequences->offsets);
+		}
+	}
+	if (sequences->count != offsets || offsets < 1 || offsets > SEQUENCES_KEPT)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("what is remembered of a producer in partition %d of topic \"%s\" is damaged",
+						partition->number, partition->topic->name)));
+}
+
+bool
+producer_read(LogPartition *partition, const char *producer, Sequences *sequences)
+{
+	char	   *name = producer_row_name(producer);
+	PositionScan scan;
+	bool		found;
+
+	found = position_scan_begin(&scan, partition, name, AccessShareLock);
+	if (scan.slot->tts_tupleDescriptor->natts < POSITION_COLUMNS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the storage of topic \"%s\" is that of a version without producers that number their messages",
+						partition->topic->name),
+				 errhint("Use ALTER EXTENSION pgtopic UPDATE. If it has been restored from a dump of such a version, the maintenance worker sees to it within pgtopic.retention_check_interval.")));
+	if (found)
+		read_sequences(partition, scan.slot, sequences);
+	/* what may change it is the producer's lock, not the table's */
+	position_scan_end(&scan, AccessShareLock);
+	pfree(name);
+	return found;
+}
+
+void
+producer_write(LogPartition *partition, const char *producer, const Sequences *sequences)
+{
+	char	   *name = producer_row_name(producer);
+
+	partition_begin_write(partition);
+	store(partition, name, sequences_end_offset(sequences), sequences);
+	pfree(name);
+}
+
+bool
+producer_forget(LogPartition *partition, const char *producer, TimestampTz before)
+{
+	char	   *name = producer_row_name(producer);
+	PositionScan scan;
+	bool		isnull;
+	bool		taken;
+	bool		forgotten = false;
+
+	if (!position_try_lock(partition, name, &taken))
+		return false;
+	/* it may have been used before the lock was got */
+	if (position_scan_begin(&scan, partition, name, RowExclusiveLock) &&
+		DatumGetTimestampTz(slot_getattr(scan.slot, POSITION_AT, &isnull)) < before)
+	{
+		delete_found(&scan, name);
+		forgotten = true;
+	}
+	position_scan_end(&scan, NoLock);
+	if (!forgotten)
+		position_unlock(partition, name);
+	pfree(name);
+	return forgotten;
+}
+
+typedef struct ProducerReceiver
+{
+	ProducerSink sink;
+	void	   *arg;
+} ProducerReceiver;
+
+static void
+sink_producer(void *arg, LogPartition *partition, text *group, TupleTableSlot *slot)
+{
+	ProducerReceiver *receiver = arg;
+	Sequences	sequences;
+	char	   *name;
+
+	if (VARSIZE_ANY_EXHDR(group) == 0 || *VARDATA_ANY(group) != *POSITION_PRODUCER)
+		return;
+	read_sequences(partition, slot, &sequences);
+	name = text_to_cstring(group);
+	receiver->sink(receiver->arg, name + 1, &sequences,
+				   DatumGetTimestampTz(slot->tts_values[POSITION_AT - 1]));
+	pfree(name);
+}
+
+void
+producers_each(LogPartition *partition, ProducerSink sink, void *arg)
+{
+	ProducerReceiver receiver = {sink, arg};
+
+	scan_rows(partition, sink_producer, &receiver);
 }

@@ -16,6 +16,7 @@
 
 #include "postgres.h"
 
+#include "base/sequences.h"
 #include "catalog/topics.h"
 
 /* Columns of a table of positions, in the order of segments.c. */
@@ -25,7 +26,10 @@ enum PositionColumn
 	POSITION_PARTITION,
 	POSITION_OFFSET,
 	POSITION_AT,
-	POSITION_COLUMNS = POSITION_AT
+	POSITION_NEXT_SEQUENCE,		/* this and what follows, of producers; since 0.3.0 */
+	POSITION_SEQUENCES,
+	POSITION_OFFSETS,
+	POSITION_COLUMNS = POSITION_OFFSETS
 };
 
 #define GROUP_NAME_MAX	255
@@ -38,6 +42,12 @@ enum PositionColumn
 #define POSITION_LOG_START		"\001"
 #define POSITION_SEGMENTS_END	"\002"
 #define POSITION_EPOCH			"\004"	/* and the number of a leader epoch: see epochs.h */
+
+/*
+ * What a partition remembers of a producer is under its name, behind this.  The
+ * position is the offset behind the last message that it has produced.
+ */
+#define POSITION_PRODUCER		"\003"
 
 /* Whether a name is one of those, or might become one. */
 static inline bool
@@ -85,5 +95,32 @@ extern void positions_each_reserved(LogPartition *partition, PositionSink sink, 
 
 /* The greatest position in a partition, reserved ones included; 0 if there is none. */
 extern int64 positions_max(LogPartition *partition);
+
+/* --- producers that number their messages: see log/producers.h --- */
+
+/* Takes the lock of (producer, partition), waiting. */
+extern void producer_lock(const LogPartition *partition, const char *producer);
+
+/* Reads what is remembered as of now; false if there is nothing. */
+extern bool producer_read(LogPartition *partition, const char *producer, Sequences *sequences);
+
+/*
+ * Remembers it, as of now; *sequences has at least one call.  Has the same errors as
+ * position_write().
+ */
+extern void producer_write(LogPartition *partition, const char *producer,
+						   const Sequences *sequences);
+
+/*
+ * Takes the lock without waiting, and forgets a producer that has produced nothing
+ * since a time; false if it has, or somebody has the lock.  Does not ask who leads:
+ * for the worker, which need not be waited for when another broker is to lead.
+ */
+extern bool producer_forget(LogPartition *partition, const char *producer, TimestampTz before);
+
+/* Hands over all producers of a partition, as of now. */
+typedef void (*ProducerSink) (void *arg, const char *producer, const Sequences *sequences,
+							  TimestampTz produced_at);
+extern void producers_each(LogPartition *partition, ProducerSink sink, void *arg);
 
 #endif							/* PGTOPIC_POSITIONS_H */

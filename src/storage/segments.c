@@ -176,6 +176,7 @@ storage_create_topic(int32 topic, const char *name, Oid owner)
 					  "CREATE TABLE pgtopic.t%d_offsets ("
 					  "consumer_group text COLLATE \"C\" NOT NULL, partition int NOT NULL, "
 					  "committed_offset bigint NOT NULL, committed_at timestamptz NOT NULL, "
+					  "next_sequence bigint, sequences bigint[], offsets bigint[], "
 					  "PRIMARY KEY (consumer_group, partition)"
 					  ") PARTITION BY LIST (partition)", topic);
 	/* topics.c reads this while a dump is being restored */
@@ -354,4 +355,24 @@ storage_adopt(int32 topic)
 	ObjectAddressSet(positions_address, RelationRelationId, positions);
 	depend_on(&root_address, &extension_address);
 	depend_on(&positions_address, &root_address);
+}
+
+void
+storage_add_columns(int32 topic)
+{
+	Oid			positions = extension_relation(psprintf("t%d_offsets", topic));
+	ExtensionOwner saved;
+
+	if (!OidIsValid(positions) || get_attnum(positions, "next_sequence") != InvalidAttrNumber)
+		return;
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT FROM pg_catalog.pg_extension WHERE extname = 'pgtopic' AND extversion IN ('0.1.0', '0.2.0')");
+	if (SPI_processed == 0)
+		extension_execute(SPI_OK_UTILITY,
+						  "ALTER TABLE pgtopic.t%d_offsets ADD COLUMN next_sequence bigint,"
+						  " ADD COLUMN sequences bigint[], ADD COLUMN offsets bigint[]", topic);
+	SPI_finish();
+	extension_owner_end(&saved);
 }

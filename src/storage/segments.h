@@ -75,4 +75,11 @@ extern bool storage_is_complete(const LogPartition *partition);
  */
 extern void storage_adopt(int32 topic);
 
+/*
+ * Gives the tables of positions the columns that came with version 0.3.0, if they are
+ * of a dump of an older one, and the extension is not.  Locks them all against
+ * everybody then.
+ */
+extern void storage_add_columns(int32 topic);
+
 #endif							/* PGTOPIC_SEGMENTS_H */

@@ -13,6 +13,8 @@
  * out of reach all the same.  A lock that somebody else holds on a whole partition
  * is waited for no longer than the worker's lock_timeout.
  *
+ * Producers that number their messages expire here too, by a time of their own.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -28,9 +30,11 @@
 #include "utils/timestamp.h"
 
 #include "base/segmap.h"
+#include "base/settings.h"
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "catalog/topics.h"
+#include "log/producers.h"
 #include "storage/batches.h"
 #include "storage/partition_state.h"
 #include "storage/segments.h"
@@ -219,6 +223,28 @@ expire(int32 topic, int32 number)
 }
 
 /*
+ * Forgets some producers that have expired.  Returns true if there may be more.
+ */
+static bool
+expire_producers(int32 topic, int32 number)
+{
+	MemoryContext context = CurrentMemoryContext;
+	PartitionRow row;
+	LogPartition *partition;
+	TimestampTz before = GetCurrentTimestamp() - pgtopic_producer_expiration * USECS_PER_SEC;
+	bool		more = false;
+
+	if (pgtopic_producer_expiration < 0)
+		return false;
+	partition = begin(topic, number, &row);
+	/* followers forget those that their leader does */
+	if (partition != NULL && partition_is_led_here(partition))
+		more = producers_expire(partition, before);
+	end(context);
+	return more;
+}
+
+/*
  * Drops the first segment that ends before the log start.  Returns true if there
  * may be another one; sets *incomplete if somebody is in the way.
  */
@@ -298,12 +324,16 @@ run_topic(void *arg)
 	worker_begin_transaction();
 	topic = topic_find(task->topic);
 	partitions = topic ? topic->partitions_count : 0;
+	if (topic != NULL)
+		storage_add_columns(task->topic);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 
 	for (int p = 0; p < partitions; p++)
 	{
 		expire(task->topic, p);
+		while (expire_producers(task->topic, p))
+			;
 		while (drop_one_segment(task->topic, p, &task->incomplete))
 			;
 		delete_rows(task->topic, p);

@@ -43,6 +43,8 @@ SELECT produce('orders', repeat('long ', 100000), 'k1', '{"a": 1}', "timestamp" 
 SELECT produce('orders', NULL::text, 'tombstone');
 SELECT produce('orders', '', '');
 SELECT produce('Blobs.x-1', '\x00ff'::bytea, '\x00'::bytea);
+SELECT produce('orders', 'once', producer => 'p 1', sequence => 41, partition => 2);
+SELECT produce_batch('orders', ARRAY['once', 'once'], producer => 'p 1', sequence => 42, partition => 2);
 SELECT produce('docs', '{"b": [1, 2]}'::jsonb);
 SELECT delete_messages('orders', 0, 1200);
 SELECT delete_messages('empty', 0, 0);
@@ -77,6 +79,7 @@ my %content = (
 	'log start and end' => "SELECT topic, partition, log_start_offset, log_end_offset, high_watermark, segments, leader, leader_epoch, replicas, isr FROM partition_status ORDER BY 1, 2",
 	segments => "SELECT topic, partition, segment, from_offset, to_offset, messages, max_timestamp FROM segment_status ORDER BY 1, 2, 4",
 	positions => "SELECT * FROM consumer_group_status ORDER BY 1, 2, 3",
+	producers => "SELECT * FROM producer_status ORDER BY 1, 2, 3",
 	messages => "SELECT t.topic, m.partition, m.log_offset, m.timestamp, md5(m.key), md5(m.value), m.headers FROM partition_status t, fetch_messages_bytes(t.topic, t.partition, t.log_start_offset, 100000) m ORDER BY 1, 2, 3",
 	owners => "SELECT relname, relowner::regrole FROM pg_class WHERE relnamespace = 'pgtopic'::regnamespace AND relname ~ '^t[0-9]+' AND relkind IN ('r', 'p') ORDER BY relname COLLATE \"C\"",
 	options => "SELECT relname, reloptions FROM pg_class WHERE relnamespace = 'pgtopic'::regnamespace AND relkind IN ('r', 'p') ORDER BY relname COLLATE \"C\"",
@@ -93,7 +96,7 @@ SELECT bool_and(w.high_watermark = p.high_watermark) AND (SELECT min(from_offset
 FROM partition_status w JOIN pgtopic.partition p ON p.topic_id = w.topic::int AND p.partition = w.partition
 EOC
 my %expected = map { $_ => $s->query_ok($content{$_}) } keys %content;
-isnt($expected{$_}, '', "source has $_") for 'topics', 'messages', 'positions', 'owners';
+isnt($expected{$_}, '', "source has $_") for 'topics', 'messages', 'positions', 'producers', 'owners';
 
 sub dump_with
 {
@@ -139,6 +142,11 @@ sub check
 
 	await_workers($t, "$case: a worker is there");
 	result_is($t, $content{$_}, $expected{$_}, "$case: $_") for sort keys %content;
+
+	# what was produced before is not again
+	result_is($t, "SELECT p.last_offset - b.last_offset, p.last_offset - a.log_offset FROM producer_status p,"
+		  . " produce_batch('orders', ARRAY['once', 'once'], producer => 'p 1', sequence => 42, partition => 2) b,"
+		  . " produce('orders', 'once', producer => 'p 1', sequence => 41, partition => 2) a", '0|2', "$case: numbered messages are not doubled");
 
 	# the log goes on
 	for my $partition (0 .. 2)

@@ -6,7 +6,8 @@
 #   <!-- tour: second psql --> the same in the background, once it waits
 #   <!-- output -->            what the block before has printed
 #   <!-- output of the second psql -->
-#   <!-- run -->               is run; what it prints is not shown
+#   <!-- run -->               is run; what it prints is not shown, unless output follows
+#   <!-- shell -->             is a script that tries again, see below
 #   <!-- cluster settings -->  is what the servers of a cluster are started with
 #   <!-- cluster: 2 -->        is run on that one of them, or on each
 # README_UPDATE=FILE writes the README with the outputs as they are.
@@ -135,6 +136,7 @@ sub run_on_cluster
 # --- the tour, and the other examples ---
 
 my @blocks = blocks();
+my ($script) = $readme =~ /^<!-- shell -->\n```sh\n(.*?)^```$/ms;
 my $marks = () = $readme =~ /^<!-- (?:tour|output|run|cluster)/mg;
 is(scalar(@blocks), $marks, 'every mark has a block');
 cmp_ok(scalar(grep { $_->[0] =~ /^tour/ } @blocks), '>=', 10, 'there is a tour');
@@ -177,6 +179,49 @@ for my $block (@blocks)
 		ok($good, "line $line: nothing fails") or diag($shown);
 	}
 }
+
+# --- the script that tries again ---
+
+# Runs it where the file has so many lines.  So often as is said, what it has psql do
+# is done, but gets no answer.
+sub run_script
+{
+	my ($lines, $lost) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir;
+	# the one that stands in for it comes first in the path
+	my $psql = $node->config_data('--bindir') . '/psql';
+	my ($out, $err);
+
+	-x $psql or die "no $psql\n";
+	append_to_file("$dir/orders.txt", join('', map { "line $_\n" } 1 .. $lines));
+	append_to_file("$dir/lost", "x\n" x $lost);
+	append_to_file("$dir/script", $script);
+	append_to_file("$dir/psql", <<"EOS");
+#!/bin/sh
+'$psql' "\$@" || exit
+case "\$*" in *lines=*) ;; *) exit 0 ;; esac
+[ -s lost ] || exit 0
+sed -i 1d lost
+exit 2
+EOS
+	chmod(0755, "$dir/psql") or die $!;
+	local $ENV{PATH} = "$dir:$ENV{PATH}";
+	local $ENV{PGHOST} = $node->host;
+	local $ENV{PGPORT} = $node->port;
+	local $ENV{PGDATABASE} = 'postgres';
+	ok(IPC::Run::run([ 'sh', '-c', "cd '$dir' && . ./script" ], '<', '/dev/null', '>', \$out, '2>', \$err), "the script that tries again: $lines lines, $lost answers are lost")
+	  or diag("$out$err");
+	is(-s "$dir/lost", 0, '... and asked for once more');
+	return;
+}
+my $lines = "SELECT count(*), count(DISTINCT n), min(n), max(n), bool_and(n = place)"
+  . " FROM (SELECT substr(value, 6)::int AS n, row_number() OVER (ORDER BY log_offset) AS place FROM fetch_messages('orders', 0, 1, 10000) WHERE value LIKE 'line %') m";
+run_script(250, 2);
+result_is($s, $lines, '250|250|1|250|t', '... each line is there once, in order');
+run_script(250, 0);
+result_is($s, $lines, '250|250|1|250|t', '... when it is started again, nothing comes twice');
+run_script(333, 1);
+result_is($s, $lines, '333|333|1|333|t', '... and it goes on');
 
 if (my $file = $ENV{README_UPDATE})
 {

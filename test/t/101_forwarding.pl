@@ -496,6 +496,33 @@ error_is($one, "SELECT produce('moving', 'second', partition => 1)", '57P03', qr
 $one->query_ok('ROLLBACK');
 lead('moving', 1, 2);
 
+# --- producers that number their messages ---
+
+create("'numbered', partitions => 4", 'numbered', 1, 1, 2, 2);
+my $last = "SELECT coalesce(string_agg(producer || ' ' || partition || ' ' || last_sequence || ' ' || last_offset, ', ' ORDER BY 1), '') FROM producer_status WHERE topic = 'numbered'";
+result_is($one, "SELECT * FROM produce('numbered', 'a', producer => 'p', sequence => 0, partition => 2)", '2|0', 'a numbered message goes to the other broker');
+result_is($two, "SELECT * FROM produce('numbered', 'a', producer => 'p', sequence => 0, partition => 2)", '2|0', '... and is not repeated there');
+result_is($one, "SELECT * FROM produce_batch('numbered', ARRAY['b', 'c'], producer => 'p', sequence => 1, partition => 2)", '2|1|2', '... a batch');
+result_is($one, "SELECT * FROM produce_batch('numbered', ARRAY['b', 'c'], producer => 'p', sequence => 1, partition => 2)", '2|1|2', '... is not either');
+result_is($wb, $last, 'p 2 2 2', '... the leader remembers it');
+result_is($wa, $last, '', '... nobody else');
+error_is($one, "SELECT produce('numbered', 'x', producer => 'p', sequence => 7, partition => 2)", '22003', qr/sequence 7 of producer "p" leaves a gap in partition 2 of topic "numbered"\nDETAIL:  The next sequence is 3/, '... and complains of a gap');
+error_is($one, "SELECT produce('numbered', 'x', producer => 'p', sequence => 1, partition => 2)", '22023', undef, '... and of another call');
+result_is($_, "SELECT partition = partition_for_key('numbered', 'somebody') FROM produce('numbered', 'x', producer => 'somebody', sequence => 0)", 't', 'without a key its name decides, on each broker')
+  for $one, $two;
+is(join(' ', map { $_->query_ok("SELECT count(*) FROM fetch_messages('numbered', partition_for_key('numbered', 'somebody'), 0)") } $one, $two), '1 1', '... so there is one message');
+$one->query_ok("BEGIN; SELECT produce('numbered', 'rolled back', producer => 'p', sequence => 3, partition => 2); SAVEPOINT s");
+$one->query_ok("SELECT produce('numbered', 'rolled back', producer => 'p', sequence => 4, partition => 2); ROLLBACK TO s");
+result_is($one, "SELECT * FROM produce('numbered', 'x', producer => 'p', sequence => 4, partition => 2)", '2|5', 'a savepoint takes the number back there');
+$two->send("SELECT * FROM produce('numbered', 'first', producer => 'p', sequence => 3, partition => 2)");
+wait_until($wb, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = " . $two->pid);
+$one->query_ok('ROLLBACK');
+is($two->result // $two->error, '2|6', 'who repeats it meanwhile waits, and is the first after a rollback');
+error_is($one, "BEGIN; SELECT produce('numbered', 'first', producer => 'p', sequence => 3, partition => 2); PREPARE TRANSACTION 'x'", '0A000', undef, 'a repeated call cannot be prepared');
+$one->query('ROLLBACK');
+# a broker with the functions of version 0.2.0 calls without the last arguments
+result_is($wb, "SELECT pgtopic.peer_produce('numbered'::topic::int, 2, ARRAY['x'::bytea], NULL, NULL, NULL, now())", '7', 'brokers of the version before produce here');
+
 # Where a broker has no replica, it has no tables either.
 create("'bare', partitions => 2", 'bare', 1, 2);
 for my $broker (1, 2)
@@ -595,8 +622,9 @@ sub hold_notify
 }
 sub commit_behind
 {
-	my ($value) = @_;
-	$one->query_ok("BEGIN; INSERT INTO done VALUES ('$value'); SELECT produce('t', '$value', partition => 2); NOTIFY x");
+	my ($value, $numbered) = @_;
+	$numbered //= '';
+	$one->query_ok("BEGIN; INSERT INTO done VALUES ('$value'); SELECT produce('t', '$value', partition => 2$numbered); NOTIFY x");
 	$one->send('COMMIT');
 	wait_until($wa, "SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = " . $one->pid);
 	is(last_value($two, 2), $value, 'what was produced has been committed at the other broker');
@@ -604,7 +632,8 @@ sub commit_behind
 	return;
 }
 my $holder = hold_notify();
-commit_behind('cancelled in between');
+my $numbered = ", producer => 'p', sequence => 5";
+commit_behind('cancelled in between', $numbered);
 $wa->query_ok('SELECT pg_cancel_backend(' . $one->pid . ')');
 $one->result;
 error_came($one, '57014', undef, 'an error between the two');
@@ -614,6 +643,11 @@ is(last_value($two, 2), 'cancelled in between', '... alone');
 standbys('');
 $holder->result;
 $holder->quit;
+my $count = "SELECT count(*) FROM fetch_messages('t', 2, 0, 100000) WHERE value = 'cancelled in between'";
+result_is($wb, $count, '1', 'what was committed there alone');
+$one->query_ok("BEGIN; INSERT INTO done VALUES ('cancelled in between'); SELECT produce('t', 'cancelled in between', partition => 2$numbered); NOTIFY x; COMMIT");
+result_is($wb, $count, '1', '... does not come twice when the transaction is repeated, if it is numbered');
+result_is($wa, "SELECT count(*) FROM done WHERE id = 'cancelled in between'", '1', '... and that is committed here then');
 
 # The consumed commits last.
 create("'w', partitions => 2", 'w', 1, 2);
