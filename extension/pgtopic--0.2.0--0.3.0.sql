@@ -7,6 +7,9 @@
 ----------------------------------------------------------------------
 
 -- src/catalog/rows.c knows the columns of pgtopic.partition by number.
+ALTER TABLE pgtopic.partition ADD COLUMN revision int NOT NULL DEFAULT 0;
+COMMENT ON COLUMN pgtopic.partition.revision IS 'grows with each change of the partition in the metadata';
+
 ALTER TABLE pgtopic.partition ADD COLUMN unclean_epoch int NOT NULL DEFAULT 0;
 COMMENT ON COLUMN pgtopic.partition.unclean_epoch IS 'the leader epoch of the last election that lost messages; 0: none';
 

@@ -277,6 +277,8 @@ partition_fault(const Image *image, const ImagePartition *partition)
 	}
 	if (partition->unclean_epoch < 0 || partition->unclean_epoch > partition->leader_epoch)
 		return "unclean epoch";
+	if (partition->revision < 0 || partition->revision == PG_INT32_MAX)
+		return "revision";
 	if (partition->leader_epoch < 0 || partition->leader_epoch == PG_INT32_MAX)
 		return "leader epoch";
 	if (partition->successor != 0 &&

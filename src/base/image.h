@@ -73,6 +73,7 @@ typedef struct ImagePartition
 	int32		number;
 	int32		leader;
 	int32		leader_epoch;
+	int32		revision;		/* grows with each change of the partition */
 	int32		unclean_epoch;	/* of the last leader that was not in sync when it
 								 * was elected; 0: none */
 	int32		successor;		/* the leader is handing over to it; 0: no */
@@ -252,6 +253,14 @@ extern bool image_change_isr(Image *image, int32 topic, int32 number, int32 lead
 extern bool image_hand_over(Image *image, int32 topic, int32 number, int32 leader,
 							int32 leader_epoch, int32 successor, bool done, bool *changed,
 							ImageProblem *problem);
+
+/*
+ * Counts the changes of an image from the one before: a partition that is not as it
+ * was has the next revision.  What a leader reports is about the revision that it knew,
+ * and comes to nothing if there has been another one since: so a report that has not
+ * been answered can be made void, by one that takes effect.
+ */
+extern void image_count_revisions(Image *image, const Image *before);
 
 /*
  * Brings about what follows from the rest, and is called after each of the changes

@@ -262,6 +262,24 @@ finish_move(ImagePartition *partition)
 	partition_order_isr(partition);
 }
 
+static bool
+same_list(const int32 *list, int count, const int32 *other, int other_count)
+{
+	return count == other_count && memcmp(list, other, sizeof(int32) * count) == 0;
+}
+
+static bool
+same_partition(const ImagePartition *a, const ImagePartition *b)
+{
+	return a->leader == b->leader && a->leader_epoch == b->leader_epoch &&
+		a->unclean_epoch == b->unclean_epoch && a->successor == b->successor &&
+		a->placements == b->placements &&
+		same_list(a->replicas, a->replicas_count, b->replicas, b->replicas_count) &&
+		same_list(a->placed, a->replicas_count, b->placed, b->replicas_count) &&
+		same_list(a->isr, a->isr_count, b->isr, b->isr_count) &&
+		same_list(a->target, a->target_count, b->target, b->target_count);
+}
+
 static void
 advance_partition(const Image *image, ImagePartition *partition)
 {
@@ -279,6 +297,19 @@ advance_partition(const Image *image, ImagePartition *partition)
 	}
 	else if (partition->successor == 0 && !stopped && !image_is_fenced(image, partition->leader))
 		partition->successor = partition->target[0];
+}
+
+void
+image_count_revisions(Image *image, const Image *before)
+{
+	for (int p = 0; p < image->partitions_count; p++)
+	{
+		ImagePartition *partition = &image->partitions[p];
+		const ImagePartition *old = image_partition(before, partition->topic, partition->number);
+
+		if (old != NULL && partition->revision == old->revision && !same_partition(partition, old))
+			partition->revision++;
+	}
 }
 
 void

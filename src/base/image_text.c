@@ -10,12 +10,12 @@
  *		cluster	id	next broker	next topic
  *		broker	id	leaving	fenced	fencings	conninfo
  *		topic	id	name	owner	partitions	replication factor	...
- *		partition	topic	number	leader	epoch	unclean epoch	successor	placements	replicas	isr	target
+ *		partition	topic	number	leader	epoch	revision	unclean epoch	successor	placements	replicas	isr	target
  *		end
  *
  * Brokers of a list are separated by commas; each of replicas has its number in
  * placed[] after a colon.  Version 2, of pgtopic 0.2.0, is read as well: it has no fenced
- * brokers and no unclean epochs.
+ * brokers, revisions and unclean epochs.
  *
  *-------------------------------------------------------------------------
  */
@@ -101,10 +101,10 @@ append_topic(StringInfo text, const ImageTopic *topic)
 static void
 append_partition(StringInfo text, const ImagePartition *partition)
 {
-	appendStringInfo(text, "partition\t%d\t%d\t%d\t%d\t%d\t%d\t%d",
+	appendStringInfo(text, "partition\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d",
 					 partition->topic, partition->number, partition->leader,
-					 partition->leader_epoch, partition->unclean_epoch, partition->successor,
-					 partition->placements);
+					 partition->leader_epoch, partition->revision, partition->unclean_epoch,
+					 partition->successor, partition->placements);
 	append_list(text, partition->replicas, partition->placed, partition->replicas_count);
 	append_list(text, partition->isr, NULL, partition->isr_count);
 	append_list(text, partition->target, NULL, partition->target_count);
@@ -377,7 +377,10 @@ parse_partition(Image *image, Line *line, int64 version)
 	partition.leader = get_int32(line, field++);
 	partition.leader_epoch = get_int32(line, field++);
 	if (version > 2)
+	{
+		partition.revision = get_int32(line, field++);
 		partition.unclean_epoch = get_int32(line, field++);
+	}
 	partition.successor = get_int32(line, field++);
 	partition.placements = get_int32(line, field++);
 	partition.replicas_count = get_list(line, field++, partition.replicas, partition.placed);
@@ -414,7 +417,7 @@ image_parse(const char *text)
 			parse_broker(image, &line, version);
 		else if (line_is(&line, "topic", 13))
 			parse_topic(image, &line);
-		else if (line_is(&line, "partition", version > 2 ? 11 : 10))
+		else if (line_is(&line, "partition", version > 2 ? 12 : 10))
 			parse_partition(image, &line, version);
 		else
 			break;

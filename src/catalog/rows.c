@@ -118,7 +118,8 @@ enum PartitionColumn
 	PARTITION_ISR,
 	PARTITION_SUCCESSOR,		/* since 0.2.0 */
 	PARTITION_PLACEMENTS,
-	PARTITION_UNCLEAN_EPOCH,	/* since 0.3.0 */
+	PARTITION_REVISION,			/* since 0.3.0 */
+	PARTITION_UNCLEAN_EPOCH,
 	PARTITION_COLUMNS = PARTITION_UNCLEAN_EPOCH
 };
 
@@ -172,6 +173,7 @@ partition_row_by_number(int32 topic, int32 partition, PartitionRow *row)
 		row->successor = DatumGetInt32(values[PARTITION_SUCCESSOR - 1]);
 		if (RelationGetDescr(relation)->natts >= PARTITION_PLACEMENTS)
 			(void) read_brokers(values[PARTITION_PLACEMENTS - 1], row->placements);
+		row->revision = DatumGetInt32(values[PARTITION_REVISION - 1]);
 		row->replicas_count = read_brokers(values[PARTITION_REPLICAS - 1], row->replicas);
 		row->isr_count = read_brokers(values[PARTITION_ISR - 1], row->isr);
 	}
@@ -195,7 +197,8 @@ phase_from_text(const char *state)
 {
 	if (strcmp(state, "ready") == 0)
 		return FOLLOWER_READY;
-	if (strcmp(state, "joining") == 0)
+	/* what one was is waited for until nobody can count it as in sync any more */
+	if (strcmp(state, "joining") == 0 || strcmp(state, "forgotten") == 0)
 		return FOLLOWER_JOINING;
 	return FOLLOWER_COPYING;
 }

@@ -45,6 +45,7 @@ typedef struct PartitionRow
 	int64		high_watermark; /* as of the last checkpoint */
 	int32		leader;
 	int32		leader_epoch;
+	int32		revision;		/* of the metadata's partition */
 	int32		successor;		/* the leader is handing over to it, or 0 */
 	int			replicas_count;
 	int32		replicas[BROKERS_MAX];

@@ -134,12 +134,30 @@ end_transactions_of(int32 broker)
 }
 
 /*
+ * Whether this broker is to lead something that it had not everything of: what others
+ * had may still come through any subscription.
+ */
+static bool
+leads_unclean(const Image *image, int32 self)
+{
+	for (int i = 0; i < image->partitions_count; i++)
+	{
+		const ImagePartition *partition = &image->partitions[i];
+		PartitionRow row;
+
+		if (partition->leader == self && partition->leader_epoch == partition->unclean_epoch &&
+			partition_row_by_number(partition->topic, partition->number, &row) &&
+			row.leader_epoch < partition->leader_epoch)
+			return true;
+	}
+	return false;
+}
+
+/*
  * First of all, nothing is received any more from brokers that were fenced, or are
  * gone: what they have written since they were is nobody's, and whoever confirms it to
- * them lets them acknowledge it.  And one that was fenced itself lets go of its
- * followers; what these have confirmed says nothing any more.
- *
- * All of it can be done twice; pgtopic.broker says that it was done.
+ * them lets them acknowledge it.  It can be done twice; note_fencings() says that it was
+ * done.
  */
 static void
 part_from_deposed(const Image *image, int32 self)
@@ -149,17 +167,17 @@ part_from_deposed(const Image *image, int32 self)
 	int			count;
 	int32	   *leaders;
 	int			deposed = 0;
+	bool		all;
 
 	begin(&saved);
+	all = leads_unclean(image, self);
 	MemoryContextSwitchTo(context);
 	leaders = subscribe_leaders(&count);
 	for (int i = 0; i < count; i++)
 	{
-		if (is_deposed(image, leaders[i]))
+		if (all || is_deposed(image, leaders[i]))
 			leaders[deposed++] = leaders[i];
 	}
-	if (is_deposed(image, self))
-		publish_end_all();
 	for (int i = 0; i < image->brokers_count; i++)
 	{
 		if (image->brokers[i].id != self && is_deposed(image, image->brokers[i].id))
@@ -170,7 +188,8 @@ part_from_deposed(const Image *image, int32 self)
 	for (int i = 0; i < deposed; i++)
 	{
 		ereport(LOG,
-				(errmsg("pgtopic receives nothing from broker %d any more", leaders[i]),
+				(errmsg("pgtopic receives nothing from broker %d for now", leaders[i]),
+				 all ? errdetail("This broker is elected to lead what it may not have everything of.") :
 				 image_broker(image, leaders[i]) ? errdetail("The controller has not heard of it for pgtopic.broker_session_timeout.") :
 				 errdetail("It has left the cluster.")));
 		subscribe_drop(leaders[i], false);
@@ -183,8 +202,6 @@ apply_brokers(const Image *image)
 	MemoryContext context = CurrentMemoryContext;
 	ExtensionOwner saved;
 	StringInfoData ids;
-	int32		fenced[IMAGE_BROKERS_MAX];
-	int			fenced_count = 0;
 
 	begin(&saved);
 	initStringInfo(&ids);
@@ -195,23 +212,69 @@ apply_brokers(const Image *image)
 		const char *conninfo = broker->conninfo;
 
 		extension_execute_params(SPI_OK_INSERT,
-								 psprintf("INSERT INTO pgtopic.broker AS b (id, conninfo, leaving, fenced, fencings)"
-										  " VALUES (%d, $1, %s, %s, %d)"
-										  " ON CONFLICT (id) DO UPDATE SET conninfo = excluded.conninfo, leaving = excluded.leaving,"
-										  " fenced = excluded.fenced, fencings = excluded.fencings"
-										  " WHERE (b.conninfo, b.leaving, b.fenced, b.fencings) IS DISTINCT FROM"
-										  " (excluded.conninfo, excluded.leaving, excluded.fenced, excluded.fencings)",
-										  broker->id, broker->leaving ? "true" : "false",
-										  broker->fenced ? "true" : "false", broker->fencings),
+								 psprintf("INSERT INTO pgtopic.broker AS b (id, conninfo, leaving) VALUES (%d, $1, %s)"
+										  " ON CONFLICT (id) DO UPDATE SET conninfo = excluded.conninfo, leaving = excluded.leaving"
+										  " WHERE b.conninfo <> excluded.conninfo OR b.leaving <> excluded.leaving",
+										  broker->id, broker->leaving ? "true" : "false"),
 								 1, &conninfo);
 		appendStringInfo(&ids, "%s%d", i > 0 ? ", " : "", broker->id);
-		if (broker->fenced)
-			fenced[fenced_count++] = broker->id;
 	}
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.broker WHERE id NOT IN (%s)", ids.data);
 	cluster_invalidate();
 	end(&saved, context);
-	cluster_state_set_fenced(fenced, fenced_count);
+}
+
+/* Has sessions know who is fenced, by the catalog. */
+static void
+tell_fenced(void)
+{
+	int			count;
+	int32	   *fenced = read_ids("SELECT id FROM pgtopic.broker WHERE fenced", CurrentMemoryContext, &count);
+
+	cluster_state_set_fenced(fenced, count);
+}
+
+void
+apply_after_restart(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+
+	begin(&saved);
+	tell_fenced();
+	end(&saved, context);
+}
+
+/*
+ * Last of all, when the catalog says of all partitions who leads them now: a broker
+ * that was fenced itself lets go of its followers; what these have confirmed says nothing
+ * any more.  Not before: if it crashed in between, it would come up as the leader that
+ * it was, and know of no follower that it has to wait for.
+ */
+static void
+note_fencings(const Image *image, int32 self)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+
+	begin(&saved);
+	if (is_deposed(image, self))
+		publish_end_all();
+	end(&saved, context);
+
+	begin(&saved);
+	for (int i = 0; i < image->brokers_count; i++)
+	{
+		const ImageBroker *broker = &image->brokers[i];
+
+		extension_execute(SPI_OK_UPDATE,
+						  "UPDATE pgtopic.broker SET fenced = %s, fencings = %d"
+						  " WHERE id = %d AND (fenced, fencings) IS DISTINCT FROM (%s, %d)",
+						  broker->fenced ? "true" : "false", broker->fencings, broker->id,
+						  broker->fenced ? "true" : "false", broker->fencings);
+	}
+	tell_fenced();
+	end(&saved, context);
 }
 
 /* Of a topic's partitions that have tables here. */
@@ -329,17 +392,17 @@ apply_partition_row(const ImagePartition *partition)
 					  " AND p.partition = f.partition AND p.leader_epoch <> %d",
 					  partition->topic, partition->number, partition->leader_epoch);
 	extension_execute(SPI_OK_INSERT,
-					  "INSERT INTO pgtopic.partition AS p (topic_id, partition, leader, leader_epoch, unclean_epoch,"
-					  " successor, replicas, placements, isr) VALUES (%d, %d, %d, %d, %d, %d, %s, %s, %s)"
+					  "INSERT INTO pgtopic.partition AS p (topic_id, partition, leader, leader_epoch, revision, unclean_epoch,"
+					  " successor, replicas, placements, isr) VALUES (%d, %d, %d, %d, %d, %d, %d, %s, %s, %s)"
 					  " ON CONFLICT (topic_id, partition) DO UPDATE SET leader = excluded.leader,"
-					  " leader_epoch = excluded.leader_epoch, unclean_epoch = excluded.unclean_epoch,"
+					  " leader_epoch = excluded.leader_epoch, revision = excluded.revision, unclean_epoch = excluded.unclean_epoch,"
 					  " successor = excluded.successor,"
 					  " replicas = excluded.replicas, placements = excluded.placements, isr = excluded.isr"
-					  " WHERE (p.leader, p.leader_epoch, p.unclean_epoch, p.successor, p.replicas, p.placements, p.isr)"
-					  " IS DISTINCT FROM (excluded.leader, excluded.leader_epoch, excluded.unclean_epoch,"
+					  " WHERE (p.leader, p.leader_epoch, p.revision, p.unclean_epoch, p.successor, p.replicas, p.placements, p.isr)"
+					  " IS DISTINCT FROM (excluded.leader, excluded.leader_epoch, excluded.revision, excluded.unclean_epoch,"
 					  " excluded.successor, excluded.replicas, excluded.placements, excluded.isr)",
 					  partition->topic, partition->number, partition->leader, partition->leader_epoch,
-					  partition->unclean_epoch, partition->successor, replicas, placements, isr);
+					  partition->revision, partition->unclean_epoch, partition->successor, replicas, placements, isr);
 	return SPI_processed > 0;
 }
 
@@ -468,6 +531,7 @@ apply_image(const Image *image, int32 self, int64 version)
 	drop_topics(image);
 	for (int i = 0; i < image->topics_count; i++)
 		apply_topic(image, &image->topics[i], self);
+	note_fencings(image, self);
 
 	begin(&saved);
 	/* if the database leaves the cluster one day, ids go on from here */

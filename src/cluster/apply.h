@@ -23,6 +23,9 @@
  */
 extern void apply_image(const Image *image, int32 self, int64 version);
 
+/* What processes tell each other of applied metadata is not known after a restart. */
+extern void apply_after_restart(void);
+
 /*
  * The image that this database's catalog is, for create_cluster(): one broker that
  * has everything.  Needs a transaction, as the extension's owner, connected to SPI.

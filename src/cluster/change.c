@@ -177,12 +177,20 @@ run_change(Image *image, const Args *args, int32 *id, bool *changed, ImageProble
 		return image_unfence_broker(image, arg_int32(args, 0), arg_int32(args, 1), changed, problem);
 	if (strcmp(op, CHANGE_ISR) == 0)
 	{
-		const ImagePartition *partition = image_partition(image, arg_int32(args, 0), arg_int32(args, 1));
+		ImagePartition *partition = image_partition(image, arg_int32(args, 0), arg_int32(args, 1));
 
-		/* it is about a replica that was taken away since, and given back */
-		if (partition && partition_placement(partition, arg_int32(args, 4)) != arg_int32(args, 6))
+		/* it is about a replica that was taken away since, and given back; or about older metadata */
+		if (partition && (partition_placement(partition, arg_int32(args, 4)) != arg_int32(args, 6) ||
+						  partition->revision != arg_int32(args, 7)))
 		{
 			*changed = false;
+			return true;
+		}
+		/* who is not in sync anyway: this makes reports void that say the opposite */
+		if (partition && arg_int32(args, 5) == 0 && !partition_in_sync(partition, arg_int32(args, 4)) &&
+			partition->leader == arg_int32(args, 2) && partition->leader_epoch == arg_int32(args, 3))
+		{
+			partition->revision++;
 			return true;
 		}
 		return image_change_isr(image, arg_int32(args, 0), arg_int32(args, 1), arg_int32(args, 2),
@@ -190,9 +198,18 @@ run_change(Image *image, const Args *args, int32 *id, bool *changed, ImageProble
 								changed, problem);
 	}
 	if (strcmp(op, CHANGE_HAND_OVER) == 0)
+	{
+		const ImagePartition *partition = image_partition(image, arg_int32(args, 0), arg_int32(args, 1));
+
+		if (partition && partition->revision != arg_int32(args, 6))
+		{
+			*changed = false;
+			return true;
+		}
 		return image_hand_over(image, arg_int32(args, 0), arg_int32(args, 1), arg_int32(args, 2),
 							   arg_int32(args, 3), arg_int32(args, 4), arg_int32(args, 5) != 0,
 							   changed, problem);
+	}
 	if (strcmp(op, CHANGE_ADVANCE) == 0)
 	{
 		*changed = advance(image);
@@ -277,6 +294,7 @@ change_propose(const char *operation, char **values, int count)
 	if (!changed)
 		return result;
 	image_advance(image);
+	image_count_revisions(image, image_parse(store.image));
 	fault = image_fault(image);
 	if (fault)
 		elog(ERROR, "change \"%s\" would damage the cluster's metadata: %s", operation, fault);

@@ -182,9 +182,9 @@ forget(int32 follower, int32 topic, int32 number)
 	char	   *which = psprintf("follower = %d AND %d IN (0, topic_id) AND %d IN (-1, partition)",
 								 follower, topic, topic == 0 ? -1 : number);
 
-	/* a copy that was never complete has nothing to lose */
-	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE %s AND state = '" FOLLOWER_IS_PUBLISHED "'",
-					  which);
+	/* who has not been reported to be in sync, or is known not to be, has nothing to lose */
+	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE %s AND state NOT IN ('"
+					  FOLLOWER_IS_READY "', '" FOLLOWER_IS_FORGOTTEN "')", which);
 	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.follower SET state = '" FOLLOWER_IS_FORGOTTEN "',"
 					  " since = pg_catalog.clock_timestamp() WHERE %s AND state <> '" FOLLOWER_IS_FORGOTTEN "'", which);
 }
@@ -205,19 +205,31 @@ publish_forget(int32 follower, int32 topic, int32 number)
 	database_wake_at_commit(WORKER_REPLICATION);
 }
 
+void
+publish_release(int32 follower, int32 topic, int32 number)
+{
+	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE topic_id = %d AND partition = %d"
+					  " AND follower = %d AND state = '" FOLLOWER_IS_FORGOTTEN "'", topic, number, follower);
+}
+
 /* A copy that is begun anew is not what the in-sync replicas are to be. */
 static void
 check_nothing_to_lose(int32 follower, const LogPartition *partition)
 {
 	PartitionRow row;
 
+	bool		forgotten;
+
 	if (!exists(psprintf("SELECT FROM pgtopic.follower WHERE topic_id = %d AND partition = %d AND follower = %d",
 						 partition->topic->id, partition->number, follower)) ||
 		!partition_row_read(partition, &row))
 		return;
-	for (int i = 0; i < row.isr_count; i++)
+	forgotten = exists(psprintf("SELECT FROM pgtopic.follower WHERE topic_id = %d AND partition = %d AND follower = %d"
+								" AND state = '" FOLLOWER_IS_FORGOTTEN "'",
+								partition->topic->id, partition->number, follower));
+	for (int i = 0; i < row.isr_count || forgotten; i++)
 	{
-		if (row.isr[i] == follower)
+		if (forgotten || row.isr[i] == follower)
 			ereport(ERROR,
 					(errcode(ERRCODE_CANNOT_CONNECT_NOW),
 					 errmsg("broker %d still counts as in sync with partition %d of topic \"%s\"",

@@ -17,7 +17,8 @@
  *	lagging		 it was ready, and does not keep up
  *	forgotten	 its copy was complete, and it is to begin a new one.  What is settled
  *				 is on it only until then, so first it has to be out of the in-sync
- *				 replicas: publish_remove() waits for that
+ *				 replicas, and nobody must be about to put it there; commits wait until
+ *				 then, and publish_remove() does.  publish_release() deletes the row
  * joining, ready and lagging are set by the leader's replication worker.  A row says something
  * of the leader's present epoch only: who stops leading deletes it.
  *
@@ -52,6 +53,9 @@ extern void publish_end(int32 follower);
  * nothing any more when the tables leave its publications.
  */
 extern void publish_forget(int32 follower, int32 topic, int32 partition);
+
+/* A follower that was forgotten is in sync nowhere: it may begin. */
+extern void publish_release(int32 follower, int32 topic, int32 partition);
 
 /*
  * The three steps for a partition.  Raise 57P03 if this broker does not lead it in

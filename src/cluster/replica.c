@@ -16,6 +16,7 @@
 #include "catalog/topics.h"
 #include "cluster/replica.h"
 #include "storage/epochs.h"
+#include "storage/partition_state.h"
 #include "storage/positions.h"
 #include "storage/segments.h"
 
@@ -172,6 +173,12 @@ begin_anew(const Replica *replica, int64 log_start)
 		storage_drop_segment(segments[i]);
 	for (int i = 0; i < SEGMENTS_AHEAD; i++)
 		storage_create_segment(replica->topic, replica->partition, from + i * size, from + (i + 1) * size);
+}
+
+bool
+replica_is_quiet(const Replica *replica)
+{
+	return partition_update_slot(local_partition(replica));
 }
 
 void

@@ -63,6 +63,12 @@ extern int64 replica_agreed(const Replica *replica, int32 *newest_epoch);
 extern void replica_set_state(const Replica *replica, const char *state);
 
 /*
+ * Whether no transaction of this server is open any more that has written to the
+ * partition when it was led here: what it wrote cannot be removed before it has ended.
+ */
+extern bool replica_is_quiet(const Replica *replica);
+
+/*
  * Removes what may differ from the leader's, whose log goes from log_start to
  * log_end, and sets replica->from_offset.  Below the watermark that the last leader
  * has stored here all in-sync replicas agree; a copy that was not complete starts

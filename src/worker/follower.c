@@ -335,6 +335,19 @@ unpublish(Leader *leader, Replica *replica)
 	set_state(replica, REPLICA_UNPUBLISHED);
 }
 
+static bool
+is_quiet(const Replica *replica)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	bool		quiet;
+
+	worker_owner_begin(&saved);
+	quiet = replica_is_quiet(replica);
+	worker_owner_end(&saved, context);
+	return quiet;
+}
+
 /*
  * unpublished → detached, once no subscription has the tables, neither this leader's
  * nor that of the last one, and nothing of them is on its way.
@@ -351,7 +364,7 @@ detach(Leader *leader, Replica *replica, const int32 *subscribed, int nsubscribe
 			set_state(replica, REPLICA_NEW);
 		return;
 	}
-	if (arrivals_are_over(replica->topic, replica->partition, false))
+	if (is_quiet(replica) && arrivals_are_over(replica->topic, replica->partition, false))
 		set_state(replica, REPLICA_DETACHED);
 }
 
@@ -636,7 +649,8 @@ follower_run(bool checkpoints)
 			task.count++;
 			first++;
 		}
-		if (cluster_clock_ms() < task.leader->try_at)
+		/* there is nothing to be had from who is not there */
+		if (cluster_clock_ms() < task.leader->try_at || cluster_state_is_fenced(task.leader->id))
 			continue;
 		if (worker_run_task(psprintf("following broker %d", task.leader->id), follow, &task))
 			busy |= task.busy;

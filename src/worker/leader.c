@@ -88,6 +88,9 @@ typedef struct Memory
 	int64		since_ms;		/* not ready since; handing over since */
 	XLogRecPtr	confirm;		/* joining: to be confirmed up to here; Invalid: not begun */
 	int64		reported_ms;	/* when the controller was told; 0: not yet */
+	int32		reported_revision;	/* of the partition then */
+	int32		released;		/* 1 + the revision with which it was told that this one
+								 * is not in sync, or counts for nothing any more */
 	int64		used_ms;
 } Memory;
 
@@ -129,6 +132,7 @@ memory_of(const Led *led, int32 follower)
 		memory->since_ms = cluster_clock_ms();
 		memory->confirm = InvalidXLogRecPtr;
 		memory->reported_ms = 0;
+		memory->released = 0;
 	}
 	memory->used_ms = cluster_clock_ms();
 	return memory;
@@ -156,9 +160,10 @@ forget_unused(void)
  * here yet.
  */
 static bool
-is_reported(const Memory *memory)
+is_reported(const Led *led, const Memory *memory)
 {
-	return memory->reported_ms != 0 && cluster_clock_ms() - memory->reported_ms < REPORT_AGAIN_MS;
+	return memory->reported_ms != 0 && led->row.revision == memory->reported_revision &&
+		cluster_clock_ms() - memory->reported_ms < REPORT_AGAIN_MS;
 }
 
 static void
@@ -297,10 +302,23 @@ set_state(const Led *led, int32 follower, const char *state)
 	return update_slot(led);
 }
 
+/* A follower that has begun anew counts for nothing any more, and may do so. */
+static void
+release(const Led *led, int32 follower)
+{
+	ExtensionOwner saved;
+
+	worker_owner_begin(&saved);
+	partition_lock_replicas(led->topic, led->partition);
+	publish_release(follower, led->topic, led->partition);
+	worker_owner_end(&saved, round_context);
+	(void) update_slot(led);
+}
+
 static void
 change_isr(const Look *look, const Led *led, int32 follower, bool joins)
 {
-	const char *args[7];
+	const char *args[8];
 	ChangeResult change;
 
 	worker_begin_transaction();
@@ -311,10 +329,12 @@ change_isr(const Look *look, const Led *led, int32 follower, bool joins)
 	args[4] = psprintf("%d", follower);
 	args[5] = joins ? "1" : "0";
 	args[6] = psprintf("%d", placement_of(led, follower));
-	change = cluster_change(CHANGE_ISR, args, 7, WORKER_WAIT_MS);
+	args[7] = psprintf("%d", led->row.revision);
+	change = cluster_change(CHANGE_ISR, args, 8, WORKER_WAIT_MS);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
 	memory_of(led, follower)->reported_ms = cluster_clock_ms();
+	memory_of(led, follower)->reported_revision = led->row.revision;
 	/* without effect: there is newer metadata, which says so already, or that another one leads */
 	if (change.version == 0)
 		return;
@@ -338,6 +358,21 @@ follower_confirms(int32 follower, XLogRecPtr *confirmed, TimestampTz *caught_up)
 	return state.has_slot && !XLogRecPtrIsInvalid(*confirmed);
 }
 
+/*
+ * Whether nobody can count a follower as in sync any more, whatever was reported before
+ * and may be under way: the metadata does not, and has been changed since by a report
+ * that says so.  The watermark waits for it until then.  True: it can be let go.
+ */
+static bool
+is_released(const Look *look, const Led *led, int32 follower, Memory *memory)
+{
+	if (!in_sync(led, follower) && memory->released != 0 && led->row.revision >= memory->released)
+		return true;
+	memory->released = led->row.revision + 1;
+	change_isr(look, led, follower, false);
+	return false;
+}
+
 /* One follower of one partition; true if something is under way. */
 static bool
 look_after(const Look *look, const Led *led, int32 follower)
@@ -353,7 +388,7 @@ look_after(const Look *look, const Led *led, int32 follower)
 		follower_confirms(follower, &confirmed, &caught_up);
 	bool		keeps_up;
 
-	if (is_reported(memory))
+	if (is_reported(led, memory))
 		return true;
 	if (strcmp(state, FOLLOWER_IS_REPORTED) == 0 ||
 		(strcmp(state, FOLLOWER_IS_JOINING) == 0 && XLogRecPtrIsInvalid(memory->confirm)))
@@ -387,9 +422,10 @@ look_after(const Look *look, const Led *led, int32 follower)
 	if (strcmp(state, FOLLOWER_IS_FORGOTTEN) == 0)
 	{
 		/* it waits for this, to begin anew */
-		if (is_in_sync)
-			change_isr(look, led, follower, false);
-		return is_in_sync;
+		if (!is_released(look, led, follower, memory))
+			return true;
+		release(led, follower);
+		return false;
 	}
 	if (strcmp(state, FOLLOWER_IS_LAGGING) == 0 && !is_in_sync)
 	{
@@ -412,6 +448,8 @@ look_after(const Look *look, const Led *led, int32 follower)
 		return true;
 	}
 	/* the watermark may still wait for it, though it is in no metadata */
+	if (strcmp(state, FOLLOWER_IS_READY) == 0 && !is_released(look, led, follower, memory))
+		return true;
 	if (strcmp(state, FOLLOWER_IS_READY) == 0 || strcmp(state, FOLLOWER_IS_JOINING) == 0)
 		set_state(led, follower, FOLLOWER_IS_LAGGING);
 	return false;
@@ -442,9 +480,9 @@ hand_over(const Look *look, const Led *led)
 	XLogRecPtr	confirmed = InvalidXLogRecPtr;
 	TimestampTz caught_up;
 	bool		done = false;
-	const char *args[6];
+	const char *args[7];
 
-	if (is_reported(memory))
+	if (is_reported(led, memory))
 		return true;
 	if (strcmp(state_of(look, led, successor), FOLLOWER_IS_READY) == 0 && is_drained(led))
 	{
@@ -462,7 +500,8 @@ hand_over(const Look *look, const Led *led)
 	args[3] = psprintf("%d", led->row.leader_epoch);
 	args[4] = psprintf("%d", successor);
 	args[5] = done ? "1" : "0";
-	(void) cluster_change(CHANGE_HAND_OVER, args, 6, WORKER_WAIT_MS);
+	args[6] = psprintf("%d", led->row.revision);
+	(void) cluster_change(CHANGE_HAND_OVER, args, 7, WORKER_WAIT_MS);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(round_context);
 	if (done)
@@ -475,6 +514,7 @@ hand_over(const Look *look, const Led *led)
 						   pgtopic_handover_timeout, successor),
 				 errhint("See partition_status for who blocks it.")));
 	memory->reported_ms = cluster_clock_ms();
+	memory->reported_revision = led->row.revision;
 	return true;
 }
 

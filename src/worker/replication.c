@@ -44,6 +44,8 @@
 static bool untidy = true;
 static bool leftovers = true;
 
+static bool told = false;		/* apply_after_restart() */
+
 static void
 apply_task(void *arg)
 {
@@ -66,6 +68,9 @@ apply_task(void *arg)
 
 	if (text == NULL || version <= store.applied_version)
 	{
+		if (!told)
+			apply_after_restart();
+		told = true;
 		cluster_state_set_applied(store.applied_version);
 		return;
 	}
@@ -76,7 +81,7 @@ apply_task(void *arg)
 	if (image_broker(image, store.self) == NULL)
 		return;
 	apply_image(image, store.self, version);
-	untidy = true;
+	untidy = told = true;
 }
 
 /*
