@@ -245,7 +245,7 @@ for my $tp (sort keys %log)
 # What was sent: committed is there, and where the call said.
 for my $txn (sort { $a->{id} cmp $b->{id} } values %txn)
 {
-	my (@there, @missing, %torn);
+	my (@there, @missing, %told);
 	for my $call (map { $txn->{calls}{$_} } sort { $a <=> $b } keys %{ $txn->{calls} })
 	{
 		my $fate = fate($call);
@@ -259,15 +259,12 @@ for my $txn (sort { $a->{id} cmp $b->{id} } values %txn)
 		next if $fate eq 'aborted';
 
 		my (%found, $incomplete);
-		my %told = map { $_->[0] => $_ } @{ $call->{ranges} };
 		for my $range (@{ $call->{ranges} })
 		{
 			push @{ $acked{ $range->[0] } }, $txn->{end} if $fate eq 'committed';
 		}
 		for my $id (@{ $call->{ids} })
 		{
-			my $at = $where{$id} ? $where{$id}[0] : keys %told == 1 ? (keys %told)[0] : '';
-			$torn{$at}{ $where{$id} ? 'there' : 'missing' } //= $id;
 			if (!$where{$id})
 			{
 				push @missing, $id;
@@ -280,6 +277,11 @@ for my $txn (sort { $a->{id} cmp $b->{id} } values %txn)
 			push @{ $found{$tp} }, [ $offset, $id ];
 		}
 		next unless @{ $call->{ranges} };
+		for (@{ $call->{ranges} })
+		{
+			$told{ $_->[0] }{told} += $_->[2] - $_->[1] + 1;
+			$told{ $_->[0] }{there} += @{ $found{ $_->[0] } // [] };
+		}
 		for my $range (@{ $call->{ranges} })
 		{
 			my ($tp, $first, $last) = @$range;
@@ -308,11 +310,11 @@ for my $txn (sort { $a->{id} cmp $b->{id} } values %txn)
 	else
 	{
 		# other brokers commit for themselves: what is in one partition is one transaction there
-		for my $tp (grep { $_ ne '' } sort keys %torn)
+		for my $tp (sort keys %told)
 		{
-			my ($there, $missing) = @{ $torn{$tp} }{qw(there missing)};
-			anomaly('torn-transaction', "$txn->{id}: $there is in $tp, $missing is not")
-			  if defined $there && defined $missing && ($txn->{state} eq 'info' || $txn->{warned});
+			my ($there, $told) = @{ $told{$tp} }{qw(there told)};
+			anomaly('torn-transaction', "$txn->{id}: $there of $told messages are in $tp")
+			  if $there > 0 && $there < $told && ($txn->{state} eq 'info' || $txn->{warned});
 		}
 	}
 	$txn->{in_log} = @there;
@@ -466,6 +468,7 @@ for (@effects)
 	if (!$txn || fate_here($txn) eq 'aborted')
 	{
 		anomaly('effect-mismatch', "$group consumed $id in $by, which did not commit");
+		delete $polled{$by}{"$group $tp $offset=$id"} if $polled{$by};
 	}
 	elsif ($txn->{state} eq 'info' && !$polled{$by})
 	{
