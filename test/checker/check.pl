@@ -90,7 +90,7 @@ my %on = (
 	ok => sub { @{ txn($_[2]) }{qw(state end warned)} = ('ok', $_[0], $_[3]); },
 	fail => sub { txn($_[2])->{state} = 'fail'; txn($_[2])->{chosen} = 1 if $_[3]; },
 	info => sub { @{ txn($_[2]) }{qw(state refused)} = ('info', $_[3]); },
-	retried => sub { $count{'numbered transactions that were tried again'}++; $count{'... so many times'} += $_[3] - 1; },
+	retried => sub { $count{'numbered transactions that were tried again'}++; $count{'numbered transactions: attempts again'} += $_[3] - 1; },
 	warning => sub { $errors{"warning $_[2]"}++; },
 	timeout => sub { $errors{'no answer in time'}++; },
 	copy => sub {
@@ -626,6 +626,15 @@ $count{'transactions rolled back'} = grep { $_->{state} eq 'fail' } values %txn;
 $count{'transactions with an unknown outcome'} = grep { $_->{state} eq 'info' } values %txn;
 $count{'unknown outcomes that happened'} =
   grep { $_->{state} eq 'info' && ($_->{in_log} || $_->{effects}) } values %txn;
+my %operations;
+my %role = (p => 'producers', n => 'numbered producers', c => 'consumers', x => 'pipes');
+for my $txn (values %txn)
+{
+	my $role = $role{ substr($txn->{id}, 0, 1) } // next;
+	my $how = $txn->{state} eq 'ok' ? ($txn->{warned} ? 'committed with a warning' : 'committed')
+	  : $txn->{state} eq 'fail' ? ($txn->{chosen} ? 'rolled back on purpose' : 'failed') : 'in doubt';
+	$operations{$role}{$how}++;
+}
 my $crashes = 0;
 /kill-9|^immediate/ and $crashes += $faults{$_} for keys %faults;
 $count{'crashes of the server'} = $crashes;
@@ -659,6 +668,10 @@ if (!$no_minimum && $brokers > 1)
 
 my ($tests, $failed) = (0, 0);
 print "# $brokers brokers\n" if $brokers > 1;
+for my $role (sort keys %operations)
+{
+	print "# transactions of $role: ", join(', ', map { "$operations{$role}{$_} $_" } sort keys %{ $operations{$role} }), "\n";
+}
 print "# $_: $count{$_}\n" for sort keys %count;
 print "# fault: $_: $faults{$_}\n" for sort keys %faults;
 print "# errors: $_: $errors{$_}\n" for sort keys %errors;

@@ -52,7 +52,10 @@ static const Fault deck_cluster[] = {
 	LOSE_MAJORITY, FULL_RESTART
 };
 
-#define DECK_MAX 40
+/* What comes first, so that a short run has a bit of everything. */
+static const Fault first_cluster[] = {KILL_BROKER, FREEZE, ISOLATE};
+
+#define DECK_MAX 50
 
 /* Long enough, as a rule, for the others to notice: see pgtopic.broker_session_timeout in run.sh. */
 static int
@@ -657,6 +660,11 @@ run_nemesis(Client *c, double seconds)
 	Fault		round[DECK_MAX];
 	int			left = 0;
 
+	if (in_cluster(c))
+	{
+		memcpy(round, first_cluster, sizeof(first_cluster));
+		left = (int) (sizeof(first_cluster) / sizeof(Fault));
+	}
 	while (now_us() < end && c->shared->phase == PHASE_RUN)
 	{
 		nap_ms(100 + rnd_below(c, 1200));

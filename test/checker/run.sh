@@ -1,6 +1,6 @@
 #!/bin/bash
 # run.sh [--brokers N] [--duration SECONDS] [--seed N] [--no-nemesis]
-#        [--producers N] [--numbered N] [--consumers N] [--pipes N] [--fetchers N]
+#        [--producers N] [--numbered N] [--consumers N] [--pipes N] [--fetchers N] [--no-check-test]
 #
 # The history checker: runs a workload with faults against a private server, or,
 # with --brokers 3 or 5, a cluster of them, and judges what its clients saw; prints
@@ -16,12 +16,14 @@ seed=${SEED:-}
 brokers=${BROKERS:-1}
 options=()
 check_options=()
+check_test=yes
 arguments=("$@")
 while [ $# -gt 0 ]; do
 	case $1 in
 		--duration) duration=$2; shift 2 ;;
 		--seed) seed=$2; shift 2 ;;
 		--brokers) brokers=$2; shift 2 ;;
+		--no-check-test) check_test=no; shift ;;
 		--no-nemesis) options+=("$1"); check_options+=(--no-minimum); shift ;;
 		--producers | --numbered | --consumers | --pipes | --fetchers) options+=("$1" "$2"); shift 2 ;;
 		*) sed -n '2,/^[^#]/s/^# \?//p' run.sh >&2; exit 2 ;;
@@ -167,7 +169,9 @@ make_cluster()
 	return 1
 }
 
-tap < <(perl check-test.pl 2>&1)
+if [ $check_test = yes ]; then
+	tap < <(perl check-test.pl 2>&1)
+fi
 
 # shellcheck disable=SC2046
 ${CC:-gcc} -std=gnu11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Werror -I"$("$PG_CONFIG" --includedir)" \
@@ -237,4 +241,4 @@ if [ $failed != 0 ]; then
 	exit 1
 fi
 # Something that printed no TAP at all is a failure as well.
-[ $tests -gt 60 ]
+[ $tests -gt 20 ]
