@@ -14,8 +14,24 @@
 
 #include "catalog/cluster.h"
 #include "log/forward.h"
+#include "log/leaders.h"
 #include "log/read.h"
 #include "storage/partition_state.h"
+
+/*
+ * A broker that was stopped between a watermark and its snapshot may have been deposed
+ * meanwhile, and have cut its copy and got another leader's messages: not what the
+ * watermark was about.  The catalog says so before the copy is cut, and so, after the
+ * snapshot was taken, does the cache.
+ */
+static void
+check_still_led(int32 topic_id, int32 number, int32 leader_epoch)
+{
+	LogPartition *partition = topic_partition_get(topic_get(topic_id), number);
+
+	if (!partition_is_led_here(partition) || partition->leader_epoch != leader_epoch)
+		error_not_leader(partition);
+}
 
 /*
  * The order is: watermark, then snapshot, then rows.  The watermark says that
@@ -30,6 +46,9 @@ log_read(LogPartition *partition, int64 from, int64 max, int64 high_watermark,
 	ReadResult	result = {0, 0, from};
 	LogReader	reader;
 	LogMessage	message;
+	int32		topic_id = partition->topic->id;
+	int32		number = partition->number;
+	int32		leader_epoch = partition->leader_epoch;
 	bool		more = true;
 
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -46,6 +65,8 @@ log_read(LogPartition *partition, int64 from, int64 max, int64 high_watermark,
 		result.next_offset = Max(result.next_offset, reader.settled);
 	reader_end(&reader);
 	PopActiveSnapshot();
+	if (!RecoveryInProgress() && cluster_self() != 0)
+		check_still_led(topic_id, number, leader_epoch);
 	return result;
 }
 
@@ -179,14 +200,14 @@ log_fetch_here(int32 topic, int32 partition, int64 from, int64 max, Deadline dea
 	return fetch(topic, partition, from, max, deadline, false, sink, arg);
 }
 
-/* Finds the first message of the batches from an offset on that is as new. */
+/* Finds the first message of a batch that is as new as the batch. */
 static int64
 first_message_at(LogPartition *partition, int64 from, int64 high_watermark,
 				 TimestampTz timestamp)
 {
 	LogReader	reader;
 	LogMessage	message;
-	int64		found = high_watermark;
+	int64		found = from;
 
 	reader_begin(&reader, partition, from, high_watermark, RecoveryInProgress());
 	while (reader_next(&reader, &message))
@@ -207,23 +228,17 @@ log_offset_at(LogPartition *partition, TimestampTz timestamp)
 	SlotState	state;
 	LogReader	reader;
 	RecordBatch batch;
-	int64		found;
+	int64		found = partition_log_start(partition);
 
 	partition_state(partition, &state);
-	found = state.high_watermark;
-
 	PushActiveSnapshot(GetLatestSnapshot());
-	reader_begin(&reader, partition, partition_log_start(partition), state.high_watermark,
-				 RecoveryInProgress());
+	reader_begin(&reader, partition, found, state.high_watermark, RecoveryInProgress());
 	for (;;)
 	{
 		int64		from = reader.from;
 
 		if (!reader_next_batch(&reader, &batch))
-		{
-			found = Max(found, reader.settled);
 			break;
-		}
 		/* a batch's timestamp is its newest message's: one of them is as new */
 		if (batch.timestamp >= timestamp)
 		{
@@ -231,6 +246,7 @@ log_offset_at(LogPartition *partition, TimestampTz timestamp)
 									 state.high_watermark, timestamp);
 			break;
 		}
+		found = batch.last_offset + 1;
 	}
 	reader_end(&reader);
 	PopActiveSnapshot();

@@ -29,7 +29,8 @@ typedef struct ReadResult
 
 /*
  * Reads up to max messages that are settled, given a watermark that was taken
- * before.  Takes a fresh snapshot itself.
+ * before.  Takes a fresh snapshot itself.  An error (57P03) if another broker has come
+ * to lead the partition meanwhile.
  */
 extern ReadResult log_read(LogPartition *partition, int64 from, int64 max,
 						   int64 high_watermark, MessageSink sink, void *arg);
@@ -45,7 +46,11 @@ extern int64 log_fetch(int32 topic, int32 partition, int64 from, int64 max,
 extern int64 log_fetch_here(int32 topic, int32 partition, int64 from, int64 max,
 							Deadline deadline, MessageSink sink, void *arg);
 
-/* The first settled offset at or after a time; the high watermark if none. */
+/*
+ * The first settled message at or after a time; if there is none, the offset behind the
+ * last one.  Not the high watermark: offsets that were rolled back at the end of the log
+ * are another leader's messages, maybe, after a crash of this one.
+ */
 extern int64 log_offset_at(LogPartition *partition, TimestampTz timestamp);
 
 /* The same for the first count partitions of a topic, whoever leads them. */

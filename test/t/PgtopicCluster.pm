@@ -257,7 +257,7 @@ sub remove
 {
 	my ($self, $number, $by) = @_;
 	# not one that may be there
-	$self->wait_until($by, "SELECT state FROM broker_status WHERE broker = $number", undef, 'offline');
+	$self->wait_until($by, "SELECT state IN ('offline', 'fenced') FROM broker_status WHERE broker = $number");
 	my $removed = $self->poll(sub { defined $self->ask($by, "SELECT remove_broker($number)") ? 1 : 0 }, 1);
 	die "broker $number cannot be removed: $self->{brokers}[$by]{asked_error}\n" if $removed ne '1';
 	$self->_broker($number)->{outside} = 1;
