@@ -67,7 +67,7 @@ my %acked;      # topic/partition => [ time... ] when its messages were acknowle
 
 # Partitions that take nothing for this long after the last fault are an anomaly, in s;
 # gaps between acknowledgements that are longer than the second one are reported.
-my ($GRACE, $WINDOW) = (30, 1);
+my ($GRACE, $WINDOW) = (60, 1);
 
 sub txn
 {
@@ -603,7 +603,7 @@ for my $server_log (@server_logs)
 			anomaly('unexpected-error', $_) if /\bpgtopic (?:launcher|maintenance) .*\bERROR:/;
 		}
 		# log_line_prefix of run.sh: backend type, SQLSTATE
-		elsif (my ($worker, $sqlstate, $what) = /\] (pgtopic \w+|logical replication \w+|walsender) (\w{5}) .*?((?:ERROR|FATAL|WARNING):.*)/)
+		elsif (my ($worker, $sqlstate, $what) = /\] (pgtopic \w+|logical replication \w+|walsender) (\w{5}) [^:]*((?:ERROR|FATAL|WARNING):  .*)/)
 		{
 			$errors{"log of $worker: $sqlstate"}++;
 			anomaly('unexpected-error', "$name: $worker: $sqlstate $what")
@@ -612,13 +612,14 @@ for my $server_log (@server_logs)
 	}
 }
 
-# What workers of a cluster say when others are not there, or they are ended.
+# What workers of a cluster say when others are not there, or they are ended; and PostgreSQL's
+# when a subscription is changed while its tables are being synchronised.
 sub log_line_expected
 {
 	my ($worker, $sqlstate, $what) = @_;
 	return 1 if $sqlstate =~ /^(?:08|57)/;      # connections, shutdowns
 	return 1 if $sqlstate =~ /^(?:55006|55P03|40P01|40001|53000)$/;
-	return $what =~ /terminating (?:logical replication|background) worker|terminating connection due to (?:unexpected postmaster exit|administrator command)|could not (?:connect to|receive data from|send data to)|replication slot ".*" (?:does not exist|is active)|could not send end-of-streaming|error reading result of streaming command|unexpected EOF|replication origin with ID|timeout expired/;
+	return $what =~ /terminating (?:logical replication|background) worker|terminating connection due to (?:unexpected postmaster exit|administrator command)|could not (?:connect to|receive data from|send data to)|replication slot ".*" (?:does not exist|is active)|could not send end-of-streaming|error reading result of streaming command|unexpected EOF|subscription table \d+ in subscription \d+ does not exist|replication origin with ID|timeout expired/;
 }
 
 $count{'transactions committed'} = grep { $_->{state} eq 'ok' } values %txn;
