@@ -84,6 +84,10 @@ bench:
 bench-cluster:
 	@$(SCRIPT) test/scripts/with-server.sh --build --copy --servers 3 -o 'fsync = on' test/bench/cluster.sh
 
+# How long a dead leader is missed.
+bench-failover:
+	@$(SCRIPT) test/scripts/with-server.sh --build --copy --servers 3 -o 'fsync = on' test/bench/cluster.sh failover
+
 # The history checker for longer: DURATION=seconds.
 torture:
 	@$(SCRIPT) DURATION='$(or $(DURATION),600)' test/scripts/with-server.sh --build --copy test/checker/run.sh
@@ -95,4 +99,4 @@ FORCE:
 
 .PHONY: all install installdirs uninstall clean distclean maintainer-clean FORCE deps test installcheck \
 	check-deps check-unit check-regress check-isolation check-tap check-checker \
-	demo demo-stop bench bench-cluster torture test-versions
+	demo demo-stop bench bench-cluster bench-failover torture test-versions

@@ -21,6 +21,42 @@ COMMENT ON COLUMN pgtopic.broker.fencings IS 'how often it was';
 ALTER TABLE pgtopic.cluster ADD COLUMN timeline int NOT NULL DEFAULT 0;
 COMMENT ON COLUMN pgtopic.cluster.timeline IS 'the WAL timeline that this broker has written to; another one means that a standby was promoted';
 
+ALTER TABLE pgtopic.replica ADD COLUMN attempt bigint NOT NULL DEFAULT 0;
+ALTER TABLE pgtopic.follower ADD COLUMN attempt bigint NOT NULL DEFAULT 0;
+COMMENT ON COLUMN pgtopic.replica.attempt IS 'grows with each copy that is begun; what the leader is asked for on behalf of an older one comes to nothing';
+COMMENT ON COLUMN pgtopic.follower.attempt IS 'the follower''s pgtopic.replica.attempt';
+
+-- The steps of a copy say which attempt they are of.  Brokers of before this version do not.
+DROP FUNCTION pgtopic.peer_forget(int, int, int);
+CREATE FUNCTION pgtopic.peer_forget(follower int, topic int, partition int, attempt bigint DEFAULT 0) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_forget' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_forget(int, int, int, bigint)
+    IS 'forgets how far a follower is with a partition, or with all (topic 0)';
+
+DROP FUNCTION pgtopic.peer_unpublish(int, int, int, int, int);
+CREATE FUNCTION pgtopic.peer_unpublish(
+    follower int, topic int, partition int, leader_epoch int, placement int, attempt bigint DEFAULT 0
+) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_unpublish' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_unpublish(int, int, int, int, int, bigint)
+    IS 'takes a partition out of a follower''s publications';
+
+DROP FUNCTION pgtopic.peer_publish(int, int, int, int, int, bigint);
+CREATE FUNCTION pgtopic.peer_publish(
+    follower int, topic int, partition int, leader_epoch int, placement int, from_offset bigint, attempt bigint DEFAULT 0
+) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_publish' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_publish(int, int, int, int, int, bigint, bigint)
+    IS 'puts a partition into a follower''s publications, from an offset on; false if it is there for another attempt';
+
+DROP FUNCTION pgtopic.peer_ready(int, int, int, int, int);
+CREATE FUNCTION pgtopic.peer_ready(
+    follower int, topic int, partition int, leader_epoch int, placement int, attempt bigint DEFAULT 0
+) RETURNS boolean
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_ready' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_ready(int, int, int, int, int, bigint)
+    IS 'says that a follower''s copy of a partition is complete; false if the leader knows nothing of it';
+
 DROP FUNCTION @extschema@.elect_leader(@extschema@.topic, int, int);
 CREATE FUNCTION @extschema@.elect_leader(
     topic @extschema@.topic, partition int, broker int DEFAULT NULL, unclean boolean DEFAULT false

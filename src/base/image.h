@@ -162,8 +162,8 @@ extern bool image_set_conninfo(Image *image, int32 broker, const char *conninfo,
 /*
  * Begins moving away what a broker has.  Each of its replicas goes to a broker
  * that has none of the partition yet, the one with the fewest replicas first (the
- * lowest id among equals); where there is none, the partition has one replica
- * fewer from then on.  Refused (IMAGE_NOT_NOW) if it is the only in-sync replica
+ * lowest id among equals), and to one that is fenced only if there is no other;
+ * where there is none, the partition has one replica fewer from then on.  Refused (IMAGE_NOT_NOW) if it is the only in-sync replica
  * of something that has no other replica and no other broker to go to, or the
  * last broker that is not leaving.
  *

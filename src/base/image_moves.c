@@ -70,6 +70,7 @@ typedef struct Load
 {
 	int			brokers_count;	/* those that can get replicas */
 	int32		brokers[IMAGE_BROKERS_MAX];
+	bool		fenced[IMAGE_BROKERS_MAX];
 	int			replicas[IMAGE_BROKERS_MAX];
 } Load;
 
@@ -78,6 +79,8 @@ load_count(Load *load, const Image *image)
 {
 	memset(load, 0, sizeof(*load));
 	load->brokers_count = image_staying(image, load->brokers);
+	for (int i = 0; i < load->brokers_count; i++)
+		load->fenced[i] = image_is_fenced(image, load->brokers[i]);
 	for (int p = 0; p < image->partitions_count; p++)
 	{
 		int			count;
@@ -88,9 +91,20 @@ load_count(Load *load, const Image *image)
 	}
 }
 
+/* Whether a replica goes to the one rather than to the other. */
+static bool
+is_better(const Load *load, int a, int b)
+{
+	/* who is fenced may never come back, and until then the move does not end */
+	if (load->fenced[a] != load->fenced[b])
+		return load->fenced[b];
+	return load->replicas[a] < load->replicas[b];
+}
+
 /*
  * Has a replica go to the broker with the fewest that is to have none of the
- * partition.  Where there is none, the partition gets by with one replica fewer.
+ * partition; to one that is fenced only if there is no other.  Where there is
+ * none, the partition gets by with one replica fewer.
  */
 static void
 move_away(ImagePartition *partition, int32 broker, Load *load)
@@ -103,7 +117,7 @@ move_away(ImagePartition *partition, int32 broker, Load *load)
 	for (int i = 0; i < load->brokers_count; i++)
 	{
 		if (!list_has(list, count, load->brokers[i]) &&
-			(best < 0 || load->replicas[i] < load->replicas[best]))
+			(best < 0 || is_better(load, i, best)))
 			best = i;
 	}
 	memcpy(target, list, sizeof(int32) * count);

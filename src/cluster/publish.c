@@ -175,12 +175,12 @@ drop_partition(int32 follower, int32 topic, int32 partition)
 	drop_table(publication_name(follower, true), psprintf("t%d_p%d_offsets", topic, partition));
 }
 
-/* topic 0: of all partitions; partition -1: of all of the topic's. */
+/* topic 0: of all partitions; partition -1: of all of the topic's.  Newer attempts stay. */
 static void
-forget(int32 follower, int32 topic, int32 number)
+forget(int32 follower, int32 topic, int32 number, int64 attempt)
 {
-	char	   *which = psprintf("follower = %d AND %d IN (0, topic_id) AND %d IN (-1, partition)",
-								 follower, topic, topic == 0 ? -1 : number);
+	char	   *which = psprintf("follower = %d AND %d IN (0, topic_id) AND %d IN (-1, partition) AND attempt <= " INT64_FORMAT,
+								 follower, topic, topic == 0 ? -1 : number, attempt);
 
 	/* who has not been reported to be in sync, or is known not to be, has nothing to lose */
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE %s AND state NOT IN ('"
@@ -190,7 +190,7 @@ forget(int32 follower, int32 topic, int32 number)
 }
 
 void
-publish_forget(int32 follower, int32 topic, int32 number)
+publish_forget(int32 follower, int32 topic, int32 number, int64 attempt)
 {
 	ExtensionOwner saved;
 
@@ -198,7 +198,7 @@ publish_forget(int32 follower, int32 topic, int32 number)
 		partition_lock_replicas(topic, number);
 	extension_owner_begin(&saved);
 	SPI_connect();
-	forget(follower, topic, number);
+	forget(follower, topic, number, attempt);
 	SPI_finish();
 	extension_owner_end(&saved);
 	/* who is in sync has to be taken out */
@@ -217,7 +217,6 @@ static void
 check_nothing_to_lose(int32 follower, const LogPartition *partition)
 {
 	PartitionRow row;
-
 	bool		forgotten;
 
 	if (!exists(psprintf("SELECT FROM pgtopic.follower WHERE topic_id = %d AND partition = %d AND follower = %d",
@@ -237,14 +236,38 @@ check_nothing_to_lose(int32 follower, const LogPartition *partition)
 	}
 }
 
+/*
+ * The attempt that a follower's row is of; -1: there is no row.  An error if it is newer:
+ * then this is a call that the follower has given up, and repeated, long ago.
+ */
+static int64
+check_attempt(int32 follower, int32 topic, int32 number, int64 attempt)
+{
+	int64		known;
+	bool		isnull;
+
+	extension_execute(SPI_OK_SELECT, "SELECT attempt FROM pgtopic.follower"
+					  " WHERE topic_id = %d AND partition = %d AND follower = %d", topic, number, follower);
+	if (SPI_processed == 0)
+		return -1;
+	known = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	if (known > attempt)
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("broker %d has begun another copy of partition %d of topic #%d meanwhile",
+						follower, number, topic)));
+	return known;
+}
+
 void
-publish_remove(int32 follower, int32 topic, int32 number, int32 leader_epoch, int32 placement)
+publish_remove(int32 follower, int32 topic, int32 number, int32 leader_epoch, int32 placement, int64 attempt)
 {
 	ExtensionOwner saved;
 
 	partition_lock_replicas(topic, number);
 	extension_owner_begin(&saved);
 	SPI_connect();
+	(void) check_attempt(follower, topic, number, attempt);
 	check_nothing_to_lose(follower, led_partition(follower, topic, number, leader_epoch, placement));
 	(void) partition_update_slot(led_partition(follower, topic, number, leader_epoch, placement));
 	extension_execute(SPI_OK_DELETE,
@@ -266,25 +289,29 @@ publish_set_state(int32 follower, int32 topic, int32 number, int32 placement, co
 					  topic, number, follower, placement, quote_literal_cstr(state));
 }
 
-void
+bool
 publish_add(int32 follower, int32 topic, int32 number, int32 leader_epoch, int32 placement,
-			int64 from_offset)
+			int64 from_offset, int64 attempt)
 {
 	char	   *data = publication_name(follower, false);
 	char	   *positions = publication_name(follower, true);
 	ExtensionOwner saved;
+	bool		published;
+	bool		same;
 
 	partition_lock_replicas(topic, number);
 	extension_owner_begin(&saved);
 	SPI_connect();
 	(void) led_partition(follower, topic, number, leader_epoch, placement);
-	/* the follower has not heard our last answer: it is as it asks for */
-	if (is_published(data, psprintf("t%d_p%d", topic, number)) &&
-		is_published(positions, psprintf("t%d_p%d_offsets", topic, number)))
+	same = check_attempt(follower, topic, number, attempt) == attempt;
+	published = is_published(data, psprintf("t%d_p%d", topic, number)) ||
+		is_published(positions, psprintf("t%d_p%d_offsets", topic, number));
+	if (published)
 	{
+		/* the follower has not heard our last answer, or it is not what it asks for */
 		SPI_finish();
 		extension_owner_end(&saved);
-		return;
+		return same;
 	}
 	if (from_offset > 0)
 		extension_execute(SPI_OK_UTILITY, "ALTER PUBLICATION %s ADD TABLE pgtopic.t%d_p%d WHERE (last_offset >= "
@@ -294,8 +321,12 @@ publish_add(int32 follower, int32 topic, int32 number, int32 leader_epoch, int32
 	extension_execute(SPI_OK_UTILITY, "ALTER PUBLICATION %s ADD TABLE pgtopic.t%d_p%d_offsets",
 					  positions, topic, number);
 	publish_set_state(follower, topic, number, placement, FOLLOWER_IS_PUBLISHED);
+	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.follower SET attempt = " INT64_FORMAT
+					  " WHERE topic_id = %d AND partition = %d AND follower = %d",
+					  attempt, topic, number, follower);
 	SPI_finish();
 	extension_owner_end(&saved);
+	return true;
 }
 
 void
@@ -348,9 +379,12 @@ publish_open_partitions(void)
 }
 
 bool
-publish_ready(int32 follower, int32 topic, int32 number, int32 leader_epoch, int32 placement)
+publish_ready(int32 follower, int32 topic, int32 number, int32 leader_epoch, int32 placement,
+			  int64 attempt)
 {
 	ExtensionOwner saved;
+	char	   *which = psprintf("topic_id = %d AND partition = %d AND follower = %d AND attempt = " INT64_FORMAT,
+								 topic, number, follower, attempt);
 	bool		known;
 
 	extension_owner_begin(&saved);
@@ -358,11 +392,9 @@ publish_ready(int32 follower, int32 topic, int32 number, int32 leader_epoch, int
 	(void) led_partition(follower, topic, number, leader_epoch, placement);
 	extension_execute(SPI_OK_UPDATE,
 					  "UPDATE pgtopic.follower SET state = '" FOLLOWER_IS_REPORTED "', since = pg_catalog.clock_timestamp()"
-					  " WHERE topic_id = %d AND partition = %d AND follower = %d AND state = '" FOLLOWER_IS_PUBLISHED "'",
-					  topic, number, follower);
+					  " WHERE %s AND state = '" FOLLOWER_IS_PUBLISHED "'", which);
 	/* it may have reported before */
-	known = exists(psprintf("SELECT FROM pgtopic.follower WHERE topic_id = %d AND partition = %d AND follower = %d"
-							" AND state <> '" FOLLOWER_IS_FORGOTTEN "'", topic, number, follower));
+	known = exists(psprintf("SELECT FROM pgtopic.follower WHERE %s AND state <> '" FOLLOWER_IS_FORGOTTEN "'", which));
 	SPI_finish();
 	extension_owner_end(&saved);
 	database_wake_at_commit(WORKER_REPLICATION);
@@ -393,7 +425,7 @@ publish_end(int32 follower)
 
 	extension_owner_begin(&saved);
 	SPI_connect();
-	forget(follower, 0, -1);
+	forget(follower, 0, -1, PG_INT64_MAX);
 	/* a slot of the same name that is made later has not what this one has confirmed */
 	follower_forget(MyDatabaseId, follower);
 	extension_execute(SPI_OK_UTILITY, "DROP PUBLICATION IF EXISTS %s, %s",

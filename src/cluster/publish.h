@@ -52,7 +52,7 @@ extern void publish_end(int32 follower);
  * transaction of its own before publish_remove() or publish_end(): that must say
  * nothing any more when the tables leave its publications.
  */
-extern void publish_forget(int32 follower, int32 topic, int32 partition);
+extern void publish_forget(int32 follower, int32 topic, int32 partition, int64 attempt);
 
 /* A follower that was forgotten is in sync nowhere: it may begin. */
 extern void publish_release(int32 follower, int32 topic, int32 partition);
@@ -60,17 +60,19 @@ extern void publish_release(int32 follower, int32 topic, int32 partition);
 /*
  * The three steps for a partition.  Raise 57P03 if this broker does not lead it in
  * this epoch, or follower has no replica of this placement (then it has newer metadata,
- * or older); publish_remove() also while the follower has something to lose.
+ * or older), or has begun a newer attempt: a call that was given up can still arrive,
+ * when others have been made since.  publish_remove() also while the follower has something
+ * to lose.
+ *
+ * False: the leader knows nothing of the copy, or has begun it as such a call wanted; it
+ * has to be begun anew.
  */
 extern void publish_remove(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
-						   int32 placement);
-extern void publish_add(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
-						   int32 placement,
-						int64 from_offset);
-
-/* False if the leader knows nothing of the copy: it has to be begun anew. */
+						   int32 placement, int64 attempt);
+extern bool publish_add(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
+						int32 placement, int64 from_offset, int64 attempt);
 extern bool publish_ready(int32 follower, int32 topic, int32 partition, int32 leader_epoch,
-						   int32 placement);
+						  int32 placement, int64 attempt);
 
 /*
  * Drops the slots that a server has left behind here: of table synchronisation, that

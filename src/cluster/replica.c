@@ -11,6 +11,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "catalog/extension.h"
 #include "catalog/topics.h"
@@ -41,7 +42,7 @@ replicas_read(int *count)
 					  " CASE WHEN r.leader = p.leader AND r.leader_epoch = p.leader_epoch"
 					  " AND r.placement = p.placements[pg_catalog.array_position(p.replicas, c.self)] THEN r.state"
 					  " ELSE '" REPLICA_NEW "' END,"
-					  " p.placements[pg_catalog.array_position(p.replicas, c.self)]::pg_catalog.int8"
+					  " p.placements[pg_catalog.array_position(p.replicas, c.self)]::pg_catalog.int8, r.attempt"
 					  " FROM pgtopic.partition p JOIN pgtopic.cluster c ON c.self = ANY (p.replicas) AND p.leader <> c.self"
 					  " LEFT JOIN pgtopic.replica r ON r.topic_id = p.topic_id AND r.partition = p.partition"
 					  " ORDER BY p.leader, p.topic_id, p.partition");
@@ -57,6 +58,7 @@ replicas_read(int *count)
 		replica->leader_epoch = (int32) get_int64(i, 4);
 		replica->from_offset = get_int64(i, 5);
 		replica->placement = (int32) get_int64(i, 7);
+		replica->attempt = get_int64(i, 8);
 		replica->state = MemoryContextStrdup(context, SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 6));
 	}
 	return replicas;
@@ -112,16 +114,32 @@ replica_agreed(const Replica *replica, int32 *newest_epoch)
 }
 
 void
+replica_begin_attempt(Replica *replica)
+{
+	replica->attempt = Max(replica->attempt + 1, GetCurrentTimestamp());
+	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.replica SET attempt = " INT64_FORMAT
+					  " WHERE topic_id = %d AND partition = %d",
+					  replica->attempt, replica->topic, replica->partition);
+}
+
+int64
+replicas_next_attempt(void)
+{
+	extension_execute(SPI_OK_SELECT, "SELECT pg_catalog.max(attempt) FROM pgtopic.replica");
+	return Max(get_int64(0, 1) + 1, GetCurrentTimestamp());
+}
+
+void
 replica_set_state(const Replica *replica, const char *state)
 {
 	extension_execute(SPI_OK_INSERT,
-					  "INSERT INTO pgtopic.replica (topic_id, partition, leader, leader_epoch, placement, state, from_offset, since)"
-					  " VALUES (%d, %d, %d, %d, %d, %s, " INT64_FORMAT ", pg_catalog.clock_timestamp())"
+					  "INSERT INTO pgtopic.replica (topic_id, partition, leader, leader_epoch, placement, state, from_offset, attempt, since)"
+					  " VALUES (%d, %d, %d, %d, %d, %s, " INT64_FORMAT ", " INT64_FORMAT ", pg_catalog.clock_timestamp())"
 					  " ON CONFLICT (topic_id, partition) DO UPDATE SET leader = excluded.leader,"
 					  " leader_epoch = excluded.leader_epoch, placement = excluded.placement, state = excluded.state,"
-					  " from_offset = excluded.from_offset, since = excluded.since",
+					  " from_offset = excluded.from_offset, attempt = excluded.attempt, since = excluded.since",
 					  replica->topic, replica->partition, replica->leader, replica->leader_epoch,
-					  replica->placement, quote_literal_cstr(state), replica->from_offset);
+					  replica->placement, quote_literal_cstr(state), replica->from_offset, replica->attempt);
 }
 
 /*

@@ -43,6 +43,7 @@ typedef struct Replica
 	int32		placement;		/* of this broker */
 	char	   *state;
 	int64		from_offset;
+	int64		attempt;		/* which copy it is, in what the leader is asked for */
 } Replica;
 
 /*
@@ -58,6 +59,15 @@ extern Replica *replicas_read(int *count);
  * *newest_epoch is the epoch of what it has.
  */
 extern int64 replica_agreed(const Replica *replica, int32 *newest_epoch);
+
+/*
+ * Sets and stores the number of the copy that begins now.  It grows, also if this server
+ * is a standby that was promoted and has not heard of the last one, unless clocks go back.
+ */
+extern void replica_begin_attempt(Replica *replica);
+
+/* One that is greater than those of all copies. */
+extern int64 replicas_next_attempt(void);
 
 /* Stores the state, and where the copy begins: the state is not new, and both are set. */
 extern void replica_set_state(const Replica *replica, const char *state);

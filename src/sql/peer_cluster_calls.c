@@ -297,12 +297,12 @@ pgtopic_peer_unfollow(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* peer_forget(follower, topic, partition): of all partitions if topic is 0 */
+/* peer_forget(follower, topic, partition, attempt): of all partitions if topic is 0 */
 Datum
 pgtopic_peer_forget(PG_FUNCTION_ARGS)
 {
 	publish_forget(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
-				   arg_int32(fcinfo, 2, "partition"));
+				   arg_int32(fcinfo, 2, "partition"), arg_int64(fcinfo, 3, "attempt"));
 	PG_RETURN_VOID();
 }
 
@@ -322,31 +322,33 @@ pgtopic_peer_log_range(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(return_row(fcinfo, values, nulls));
 }
 
-/* peer_unpublish(follower, topic, partition, leader_epoch, placement) */
+/* peer_unpublish(follower, topic, partition, leader_epoch, placement, attempt) */
 Datum
 pgtopic_peer_unpublish(PG_FUNCTION_ARGS)
 {
 	publish_remove(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
-				   arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"), arg_int32(fcinfo, 4, "placement"));
+				   arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"),
+				   arg_int32(fcinfo, 4, "placement"), arg_int64(fcinfo, 5, "attempt"));
 	PG_RETURN_VOID();
 }
 
-/* peer_publish(follower, topic, partition, leader_epoch, placement, from_offset) */
+/* peer_publish(follower, topic, partition, leader_epoch, placement, from_offset, attempt) → whether it is */
 Datum
 pgtopic_peer_publish(PG_FUNCTION_ARGS)
 {
-	publish_add(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
-				arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"),
-				arg_int32(fcinfo, 4, "placement"), arg_int64(fcinfo, 5, "from_offset"));
-	PG_RETURN_VOID();
+	PG_RETURN_BOOL(publish_add(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
+							   arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"),
+							   arg_int32(fcinfo, 4, "placement"), arg_int64(fcinfo, 5, "from_offset"),
+							   arg_int64(fcinfo, 6, "attempt")));
 }
 
-/* peer_ready(follower, topic, partition, leader_epoch, placement) → whether the leader knows of the copy */
+/* peer_ready(follower, topic, partition, leader_epoch, placement, attempt) → whether the leader knows of the copy */
 Datum
 pgtopic_peer_ready(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(publish_ready(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
-								 arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"), arg_int32(fcinfo, 4, "placement")));
+								 arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"),
+								 arg_int32(fcinfo, 4, "placement"), arg_int64(fcinfo, 5, "attempt")));
 }
 
 /* peer_drop_sync_slots(system_identifier, subscriptions) → how many */

@@ -156,20 +156,21 @@ int_text(int64 number)
 }
 
 /*
- * Calls a function for a partition, with last as its sixth parameter if it has one.
+ * Calls a function for a partition, with what is left of its parameters.
  * What we say by it of our copy must not be taken back by a crash.
  */
 static PGresult *
-call_for(Leader *leader, const Replica *replica, const char *sql, int nparams, int64 last)
+call_for(Leader *leader, const Replica *replica, const char *sql, int nparams, int64 sixth)
 {
-	const char *params[6];
+	const char *params[7];
 
 	params[0] = int_text(self_id());
 	params[1] = int_text(replica->topic);
 	params[2] = int_text(replica->partition);
 	params[3] = int_text(replica->leader_epoch);
 	params[4] = int_text(replica->placement);
-	params[5] = int_text(last);
+	params[5] = int_text(sixth);
+	params[6] = int_text(replica->attempt);
 	applying_flush();
 	return call(leader, sql, nparams, params);
 }
@@ -258,6 +259,19 @@ begin_again(Replica *replicas, int count)
 	}
 }
 
+static int64
+next_attempt(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	int64		attempt;
+
+	worker_owner_begin(&saved);
+	attempt = replicas_next_attempt();
+	worker_owner_end(&saved, context);
+	return attempt;
+}
+
 /*
  * Sees to it that there are publications and a slot at the leader, and a
  * subscription here.  A slot without a subscription is a leftover, and one
@@ -267,7 +281,7 @@ begin_again(Replica *replicas, int count)
 static void
 ensure_subscription(Leader *leader, Replica *replicas, int count)
 {
-	const char *params[1] = {int_text(self_id())};
+	const char *params[2] = {int_text(self_id()), NULL};
 	bool		there = subscription_is_there(leader->id);
 	PGresult   *result;
 	bool		ready;
@@ -296,7 +310,8 @@ ensure_subscription(Leader *leader, Replica *replicas, int count)
 	if (there)
 		subscribe_drop(leader->id, true);
 	begin_again(replicas, count);
-	PQclear(call(leader, "SELECT pgtopic.peer_forget($1, 0, 0)", 1, params));
+	params[1] = int_text(next_attempt());
+	PQclear(call(leader, "SELECT pgtopic.peer_forget($1, 0, 0, $2)", 2, params));
 	PQclear(call(leader, "SELECT pgtopic.peer_unfollow($1)", 1, params));
 	PQclear(call(leader, "SELECT pgtopic.peer_follow($1)", 1, params));
 	PQclear(call(leader, "SELECT pgtopic.peer_create_slot($1)", 1, params));
@@ -329,8 +344,20 @@ find_beginning(Leader *leader, Replica *replica)
 static void
 unpublish(Leader *leader, Replica *replica)
 {
-	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_forget($1, $2, $3)", 3, 0));
-	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_unpublish($1, $2, $3, $4, $5)", 5, 0));
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+	const char *params[4];
+
+	worker_owner_begin(&saved);
+	replica_begin_attempt(replica);
+	worker_owner_end(&saved, context);
+	params[0] = int_text(self_id());
+	params[1] = int_text(replica->topic);
+	params[2] = int_text(replica->partition);
+	params[3] = int_text(replica->attempt);
+	applying_flush();
+	PQclear(call(leader, "SELECT pgtopic.peer_forget($1, $2, $3, $4)", 4, params));
+	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_unpublish($1, $2, $3, $4, $5, $6)", 6, replica->attempt));
 	find_beginning(leader, replica);
 	set_state(replica, REPLICA_UNPUBLISHED);
 }
@@ -398,6 +425,8 @@ cut_and_publish(Leader *leader, Replica *replica)
 	MemoryContext context = CurrentMemoryContext;
 	ExtensionOwner saved;
 	int64		log_start;
+	PGresult   *result;
+	bool		done;
 
 	make_segments(leader, replica, &log_start);
 	if (is_in(replica, REPLICA_DETACHED))
@@ -409,8 +438,10 @@ cut_and_publish(Leader *leader, Replica *replica)
 		replica->state = pstrdup(REPLICA_CUT);
 		make_segments(leader, replica, &log_start);
 	}
-	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_publish($1, $2, $3, $4, $5, $6)", 6, replica->from_offset));
-	set_state(replica, REPLICA_PUBLISHED);
+	result = call_for(leader, replica, "SELECT pgtopic.peer_publish($1, $2, $3, $4, $5, $6, $7)", 7, replica->from_offset);
+	done = PQgetvalue(result, 0, 0)[0] == 't';
+	PQclear(result);
+	set_state(replica, done ? REPLICA_PUBLISHED : REPLICA_NEW);
 }
 
 /* copying → ready */
@@ -439,7 +470,7 @@ look_at_copy(Leader *leader, Replica *replica)
 		make_segments(leader, replica, &log_start);
 		return;
 	}
-	result = call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4, $5)", 5, 0);
+	result = call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4, $5, $6)", 6, replica->attempt);
 	known = PQgetvalue(result, 0, 0)[0] == 't';
 	PQclear(result);
 	if (!known)

@@ -56,5 +56,6 @@ extern void bench_cost(const Settings *settings);
 extern void bench_wal(const Settings *settings);
 extern void bench_cluster_batch(const Settings *settings);
 extern void bench_cluster_single(const Settings *settings);
+extern void bench_failover(const Settings *settings);
 
 #endif							/* BENCH_H */

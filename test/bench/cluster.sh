@@ -1,10 +1,11 @@
 #!/bin/bash
-# cluster.sh [batch|single]...
+# cluster.sh [batch|single|failover]...
 #
 # The benchmarks of a cluster of three brokers, all on this machine: what is
 # replicated beside what is not, in turns in the same run.  Ten minutes or so.
+# failover, which has to be asked for: how long a dead leader is missed; eight minutes.
 #   BENCH_QUICK=1    two minutes, and rough
-#   BENCH_ROUNDS=n   rounds of each, 3 (2 when quick)
+#   BENCH_ROUNDS=n   rounds of each, 3 (2 when quick); of failover 30 (5)
 #   BENCH_CONF='...' more settings of the servers, \n between them
 # Called by itself it starts private servers with ../scripts/with-server.sh.
 # Writes nothing outside the temporary folder of these servers.
@@ -21,7 +22,7 @@ raw=$dir/raw
 PATH=$PGT_BINDIR:$PATH
 mkdir -p "$dir" || exit 1
 rounds=${BENCH_ROUNDS:-$([ "${BENCH_QUICK:-}" = 1 ] && echo 2 || echo 3)}
-export BENCH_ROUNDS=$rounds
+failovers=${BENCH_ROUNDS:-$([ "${BENCH_QUICK:-}" = 1 ] && echo 5 || echo 30)}
 
 # shellcheck disable=SC2046
 ${CC:-gcc} -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -I"$("$PG_CONFIG" --includedir)" \
@@ -35,6 +36,7 @@ sql()
 
 # No checkpoint in the middle of a measurement, and a cache that is not tiny.
 brokers=()
+datadirs=()
 while read -r datadir host port; do
 	[ -n "$datadir" ] || continue
 	{
@@ -49,6 +51,7 @@ while read -r datadir host port; do
 		printf '%b\n' "${BENCH_CONF:-}"
 	} >>"$datadir/postgresql.conf"
 	(cd / && pg_ctl restart -s -w -D "$datadir" -l "$host/log") </dev/null >&2 || exit 1
+	datadirs+=("$datadir")
 	brokers+=("host=$host port=$port dbname=postgres user=postgres")
 done <<<"$PGT_SERVERS"
 for i in "${!brokers[@]}"; do
@@ -64,20 +67,22 @@ for ((i = 1; i < ${#brokers[@]}; i++)); do
 done
 # the bench connects to broker n by line n
 BENCH_BROKERS=$(printf '%s\n' "${brokers[@]}")
-export BENCH_BROKERS
+BENCH_DATADIRS=$(printf '%s\n' "${datadirs[@]}")
+export BENCH_BROKERS BENCH_DATADIRS
 
 status=0
 : >"$raw"
 for name in "$@"; do
 	echo "# $name"
 	case $name in
-		batch | single) "$dir/bench" "cluster-$name" ;;
+		batch | single) BENCH_ROUNDS=$rounds "$dir/bench" "cluster-$name" ;;
+		failover) BENCH_ROUNDS=$failovers "$dir/bench" failover ;;
 		*) echo "cluster.sh: no such benchmark: $name" >&2; exit 2 ;;
 	esac > >(tee -a "$raw") || { echo "$name failed" >&2; status=1; }
 	wait $!
 done
 echo
 sql 0 'SELECT version()'
-echo "$(nproc) cores, $rounds rounds, ${BENCH_QUICK:+quick, }fsync $(sql 0 'SHOW fsync'), ${#brokers[@]} servers"
+echo "$(nproc) cores, ${BENCH_QUICK:+quick, }session timeout $(sql 0 'SHOW pgtopic.broker_session_timeout'), fsync $(sql 0 'SHOW fsync'), ${#brokers[@]} servers"
 perl report.pl "$raw" || status=1
 exit $status

@@ -22,7 +22,8 @@ main(int argc, char **argv)
 		{"cost", bench_cost},
 		{"wal", bench_wal},
 		{"cluster-batch", bench_cluster_batch},
-		{"cluster-single", bench_cluster_single}
+		{"cluster-single", bench_cluster_single},
+		{"failover", bench_failover}
 	};
 	const char *rounds = getenv("BENCH_ROUNDS");
 	const char *quick = getenv("BENCH_QUICK");
@@ -36,6 +37,6 @@ main(int argc, char **argv)
 			benchmarks[i].run(&settings);
 			return 0;
 		}
-	fprintf(stderr, "usage: bench batch|read|latency|cost|wal|cluster-batch|cluster-single\n");
+	fprintf(stderr, "usage: bench batch|read|latency|cost|wal|cluster-batch|cluster-single|failover\n");
 	return 2;
 }

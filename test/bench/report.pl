@@ -28,9 +28,23 @@ batch() if $value{batch};
 read_speed() if $value{read};
 latency() if $value{'latency-p50'};
 cost();
+failover() if $value{failover};
 cluster() if grep { /^cluster-/ } keys %value;
 info('WAL bytes a message of 100 bytes', 'wal', '%.0f') if $value{wal};
 print "\n", $missed ? "$missed missed\n" : "all aims met\n";
+
+sub failover
+{
+	heading('from the kill of the leader\'s server to the first message that another one acknowledges: ms');
+	my %all = map { %{ $value{failover}{$_} } } keys %{ $value{failover} };
+	for (['all', \%all], map { [ $_, $value{failover}{$_} ] } sort keys %{ $value{failover} })
+	{
+		my ($name, $rounds) = @$_;
+		my @ms = sort { $a <=> $b } values %$rounds;
+		printf "  %-24s %3d failovers: p50 %.0f, max %.0f\n", $name, scalar @ms, $ms[$#ms / 2], $ms[-1];
+	}
+	return;
+}
 
 sub single
 {

@@ -156,6 +156,24 @@ isr_is($_, 'acks', '{1,2,3}', "it is back: in sync, as broker $_ sees it") for 1
 $cluster->same_content('acks');
 $cluster->wait_until(1, $slots, '... and has a slot again', '1|1');
 
+# --- what a follower has given up arrives late, when it has begun another copy ---
+
+my ($acks, $attempt, $rest) = split /\|/, $s[1]->query_ok("SELECT f.topic_id, f.attempt, p.leader_epoch || ', ' || f.placement FROM pgtopic.follower f JOIN pgtopic.partition p USING (topic_id, partition) WHERE f.follower = 2 AND f.topic_id = (SELECT id FROM pgtopic.topic WHERE name = 'acks')");
+my $state = "SELECT state FROM pgtopic.follower WHERE follower = 2 AND topic_id = $acks";
+cmp_ok($attempt, '>', 0, 'a copy has a number');
+my $older = $attempt - 1;
+my $newer = $attempt + 1;
+error_is($s[1], "SELECT pgtopic.peer_unpublish(2, $acks, 0, $rest, $older)", '57P03', qr/another copy/, 'an earlier one is not taken out of the publications');
+error_is($s[1], "SELECT pgtopic.peer_publish(2, $acks, 0, $rest, 0, $older)", '57P03', qr/another copy/, '... nor put there');
+result_is($s[1], "SELECT pgtopic.peer_ready(2, $acks, 0, $rest, $older)", 'f', '... nor complete');
+$s[1]->query_ok("SELECT pgtopic.peer_forget(2, $acks, 0, $older)");
+$s[1]->query_ok("SELECT pgtopic.peer_forget(2, 0, 0, $older)");
+result_is($s[1], $state, 'ready', '... and nothing is forgotten for it');
+result_is($s[1], "SELECT pgtopic.peer_publish(2, $acks, 0, $rest, 0, $newer)", 'f', 'a later one does not take what was published for this one');
+result_is($s[1], "SELECT pgtopic.peer_publish(2, $acks, 0, $rest, 0, $attempt)", 't', '... which does');
+result_is($s[1], "SELECT pgtopic.peer_ready(2, $acks, 0, $rest, $attempt)", 't', '... and is complete');
+isr_is(1, 'acks', '{1,2,3}', '... in sync all the time');
+
 # --- a topic is dropped in the middle of it all ---
 
 topic_at('drop', '{1,2,3}');

@@ -35,6 +35,13 @@ rich_image(void)
 	CHECK(image_elect_leader(image, 2, 0, 2, &problem));
 	CHECK(image_remove_broker(image, 1, false, &problem));
 	image_advance(image);
+	image_partition(image, 2, 1)->revision = 7;
+
+	/* one that was there and is not, and what only it had */
+	CHECK(fence(image, 3) && unfence(image, 3, 1) && fence(image, 4) && unfence(image, 4, 1));
+	CHECK_STR(show(image, 2, 2), "4.2>0 3412 4 342");
+	CHECK(fence(image, 3) && fence(image, 4));
+	CHECK(image_elect_unclean(image, 2, 2, 2, &problem));
 	CHECK_STR(image_fault(image), NULL);
 	return image;
 }
@@ -57,6 +64,10 @@ test_text(void)
 	CHECK(back->topics[1].retention_bytes == -1);
 	CHECK_STR(back->brokers[2].conninfo, image->brokers[2].conninfo);
 	CHECK(back->brokers[0].leaving && !back->brokers[1].leaving);
+	CHECK(image_is_fenced(back, 3) && !image_is_fenced(back, 2) && !image_is_fenced(back, 5));
+	CHECK(back->brokers[2].fencings == 2 && back->brokers[3].fencings == 2 && back->brokers[1].fencings == 0);
+	CHECK(image_partition(back, 2, 1)->revision == 7 && image_partition(back, 2, 1)->unclean_epoch == 0);
+	CHECK(image_partition(back, 2, 2)->revision == 0 && image_partition(back, 2, 2)->unclean_epoch == 3);
 	CHECK(back->next_broker == 5 && back->next_topic == 3);
 	for (int p = 0; p < 5; p++)
 	{
@@ -68,97 +79,157 @@ test_text(void)
 	CHECK(survives(image_new("")));
 	CHECK(survives(image_new("\t\n\\")));
 	CHECK_STR(image_format(cluster_of(1)),
-			  "pgtopic-image\t2\ncluster\tc1\t2\t1\nbroker\t1\t0\thost=b1\nend\n");
+			  "pgtopic-image\t3\ncluster\tc1\t2\t1\nbroker\t1\t0\t0\t0\thost=b1\nend\n");
 }
 
-/* Whether a text with a partition that has these fields at its end is valid. */
+/* Whether a text with such a partition is valid; version 2 has less fields. */
 static bool
-partition_valid(const char *fields)
+partition_valid(int version, const char *fields)
 {
 	static const char start[] =
-		"pgtopic-image\t2\ncluster\tc\t4\t2\n"
-		"broker\t1\t0\tx\nbroker\t2\t0\tx\nbroker\t3\t0\tx\n"
-		"topic\t1\tn\to\t1\t3\t\\N\t-1\t1\t1\ttext\t0\t\npartition\t1\t0\t1\t0\t0\t";
+		"topic\t1\tn\to\t1\t3\t\\N\t-1\t1\t1\ttext\t0\t\npartition\t1\t0\t";
+	const char *broker = version == 2 ? "0" : "0\t0\t0";
 
-	return image_parse(psprintf("%s%s\nend\n", start, fields)) != NULL;
+	return image_parse(psprintf("pgtopic-image\t%d\ncluster\tc\t4\t2\n"
+								"broker\t1\t%s\tx\nbroker\t2\t%s\tx\nbroker\t3\t%s\tx\n%s%s\nend\n",
+								version, broker, broker, broker, start, fields)) != NULL;
 }
 
 static void
 test_partition_text(void)
 {
+	/* successor and what follows */
 	static const char *const texts[] = {
 		"",
-		"1:1,2:1\t1\t",
-		"2\t1,2\t1\t",
-		"2\t1:1,2\t1\t",
-		"2\t1,2:1\t1\t",
-		"2\t1:1 ,2:1\t1\t",
-		"2\t1:1:1,2:1\t1\t",
-		"2\t1:1,2:\t1\t",
-		"2\t1:1,:1\t1\t",
-		"2\t1:1,2:1,\t1\t",
-		"2\t1:1;2:1\t1\t",
-		"2\t1:1,2:0\t1\t",
-		"2\t1:1,2:-1\t1\t",
-		"2\t1:1,2:3\t1\t",
-		"2\t1:1,2:4294967297\t1\t",
-		"2\t1:2,2:2\t1\t",
-		"2\t1:1,1:2\t1\t",
-		"2\t\t1\t",
-		"2\t1:1,2:1\t1:1\t",
-		"2\t1:1,2:1\t1\t2:1",
 		"0\t1:1,2:1\t1\t",
-		"\t1:1,2:1\t1\t",
-		"-1\t1:1,2:1\t1\t",
-		"2x\t1:1,2:1\t1\t",
-		"2147483648\t1:1,2:1\t1\t",
-		"2147483616\t1:1,2:1\t1\t",
-		"2\t1:1,2:1\t1\t\t",
+		"0\t2\t1,2\t1\t",
+		"0\t2\t1:1,2\t1\t",
+		"0\t2\t1,2:1\t1\t",
+		"0\t2\t1:1 ,2:1\t1\t",
+		"0\t2\t1:1:1,2:1\t1\t",
+		"0\t2\t1:1,2:\t1\t",
+		"0\t2\t1:1,:1\t1\t",
+		"0\t2\t1:1,2:1,\t1\t",
+		"0\t2\t1:1;2:1\t1\t",
+		"0\t2\t1:1,2:0\t1\t",
+		"0\t2\t1:1,2:-1\t1\t",
+		"0\t2\t1:1,2:3\t1\t",
+		"0\t2\t1:1,2:4294967297\t1\t",
+		"0\t2\t1:2,2:2\t1\t",
+		"0\t2\t1:1,1:2\t1\t",
+		"0\t2\t\t1\t",
+		"0\t2\t1:1,2:1\t1:1\t",
+		"0\t2\t1:1,2:1\t1\t2:1",
+		"0\t0\t1:1,2:1\t1\t",
+		"0\t\t1:1,2:1\t1\t",
+		"0\t-1\t1:1,2:1\t1\t",
+		"0\t2x\t1:1,2:1\t1\t",
+		"0\t2147483648\t1:1,2:1\t1\t",
+		"0\t2147483616\t1:1,2:1\t1\t",
+		"0\t2\t1:1,2:1\t1\t\t",
+		"2\t2\t1:1,2:1\t1\t",
+		"\t2\t1:1,2:1\t1\t",
+	};
+	/* leader, epoch, revision, unclean epoch */
+	static const char *const beginnings[] = {
+		"1\t5\t0",
+		"1\t5\t0\t0\t0",
+		"1\t5\t-1\t0",
+		"1\t5\t\t0",
+		"1\t5\t2147483647\t0",
+		"1\t5\t2147483648\t0",
+		"1\t5\t0\t6",
+		"1\t5\t0\t-1",
+		"1\t5\t0\t",
+		"1\t2147483647\t0\t0",
+		"3\t5\t0\t0",
 	};
 	int			bad = 0;
 
-	CHECK(partition_valid("1\t1:1,2:1\t1\t"));
-	CHECK(partition_valid("2\t1:1,2:1\t1\t2"));
-	CHECK(partition_valid("5\t1:5,2:1,3:4\t3,1\t3,2"));
-	CHECK(partition_valid("2147483615\t1:1,2:1\t1\t"));
+	CHECK(partition_valid(3, "1\t0\t0\t0\t0\t1\t1:1,2:1\t1\t"));
+	CHECK(partition_valid(3, "1\t5\t2147483646\t5\t0\t2\t1:1,2:1\t1\t2"));
+	CHECK(partition_valid(3, "1\t2147483646\t9\t1\t3\t5\t1:5,2:1,3:4\t3,1\t3,2"));
+	CHECK(partition_valid(3, "1\t0\t0\t0\t0\t2147483615\t1:1,2:1\t1\t"));
 	for (size_t i = 0; i < lengthof(texts); i++)
 	{
-		if (partition_valid(texts[i]))
+		if (partition_valid(3, psprintf("1\t0\t0\t0\t%s", texts[i])) ||
+			partition_valid(2, psprintf("1\t0\t%s", texts[i])))
 		{
 			fprintf(stderr, "# %s\n", texts[i]);
+			bad++;
+		}
+	}
+	for (size_t i = 0; i < lengthof(beginnings); i++)
+	{
+		if (partition_valid(3, psprintf("%s\t0\t1\t1:1,2:1\t1\t", beginnings[i])))
+		{
+			fprintf(stderr, "# %s\n", beginnings[i]);
 			bad++;
 		}
 	}
 	CHECK_INT(bad, 0);
 }
 
+/* That of version 0.2.0, which has neither fenced brokers nor revisions and unclean epochs. */
+static void
+test_old_text(void)
+{
+	static const char old[] =
+		"pgtopic-image\t2\ncluster\tc\t4\t2\nbroker\t1\t0\tx\nbroker\t3\t1\ty\n"
+		"topic\t1\tn\to\t1\t2\t\\N\t-1\t1\t1\ttext\t0\t\n"
+		"partition\t1\t0\t3\t7\t1\t4\t1:4,3:1\t1,3\t1\nend\n";
+	Image	   *image = image_parse(old);
+
+	CHECK(image != NULL);
+	CHECK_STR(show(image, 1, 0), "3.7>1 13 13 1");
+	CHECK_STR(show_placed(image, 1, 0), "4: 1.4 3.1");
+	CHECK(image->brokers[1].leaving && !image->brokers[1].fenced && image->brokers[1].fencings == 0);
+	CHECK_STR(image->brokers[1].conninfo, "y");
+	CHECK(image->partitions[0].revision == 0 && image->partitions[0].unclean_epoch == 0);
+	CHECK(survives(image));
+
+	CHECK(partition_valid(2, "1\t0\t0\t1\t1:1,2:1\t1\t"));
+	CHECK(partition_valid(2, "1\t0\t0\t5\t1:5,2:1,3:4\t3,1\t3,2"));
+	/* lines of the other version */
+	CHECK(!partition_valid(2, "1\t0\t0\t0\t0\t1\t1:1,2:1\t1\t"));
+	CHECK(!partition_valid(3, "1\t0\t0\t1\t1:1,2:1\t1\t"));
+	CHECK(image_parse("pgtopic-image\t3\ncluster\tc\t2\t1\nbroker\t1\t0\tx\nend\n") == NULL);
+	CHECK(image_parse("pgtopic-image\t2\ncluster\tc\t2\t1\nbroker\t1\t0\t0\t0\tx\nend\n") == NULL);
+}
+
 static void
 test_garbled(void)
 {
 	static const char *const texts[] = {
-		"", "\n", "end\n", "pgtopic-image\t2\n", "pgtopic-image\t2\nend\n",
+		"", "\n", "end\n", "pgtopic-image\t3\n", "pgtopic-image\t3\nend\n",
 		"pgtopic-image\t1\ncluster\tc\t1\t1\nend\n",
-		"pgtopic-image\t3\ncluster\tc\t1\t1\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t1\t1\nend",
-		"pgtopic-image\t2\ncluster\tc\t1\t1\nend\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t1\t1\tx\nend\n",
-		"pgtopic-image\t2\ncluster\t\\N\t1\t1\nend\n",
-		"pgtopic-image\t2\ncluster\tc\\\t1\t1\nend\n",
-		"pgtopic-image\t2\ncluster\tc\\x\t1\t1\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t1\t1 \nend\n",
-		"pgtopic-image\t2\ncluster\tc\t\t1\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t99999999999999999999\t1\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t2147483648\t1\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t-1\t1\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t1\t1\nbroker\t1\t0\tx\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t2\t1\nbroker\t1\t2\tx\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t3\t1\nbroker\t2\t0\tx\nbroker\t1\t0\tx\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t3\t1\nbroker\t1\t0\tx\nbroker\t1\t0\tx\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t3\t1\npartition\t1\t0\t1\t0\t0\t1\t1:1\t1\t\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t3\t1\nother\nend\n",
-		"pgtopic-image\t2\ncluster\tc\t3\t1\n\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\nend\n",
+		"pgtopic-image\t4\ncluster\tc\t1\t1\nend\n",
+		"pgtopic-image\t\ncluster\tc\t1\t1\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t1\t1\nend",
+		"pgtopic-image\t3\ncluster\tc\t1\t1\nend\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t1\t1\tx\nend\n",
+		"pgtopic-image\t3\ncluster\t\\N\t1\t1\nend\n",
+		"pgtopic-image\t3\ncluster\tc\\\t1\t1\nend\n",
+		"pgtopic-image\t3\ncluster\tc\\x\t1\t1\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t1\t1 \nend\n",
+		"pgtopic-image\t3\ncluster\tc\t\t1\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t99999999999999999999\t1\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t2147483648\t1\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t-1\t1\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t1\t1\nbroker\t1\t0\t0\t0\tx\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t2\t1\nbroker\t1\t2\t0\t0\tx\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t2\t1\nbroker\t1\t0\t2\t1\tx\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t2\t1\nbroker\t1\t0\t1\t0\tx\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t2\t1\nbroker\t1\t0\t0\t-1\tx\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t2\t1\nbroker\t1\t0\t0\t2147483647\tx\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t2\t1\nbroker\t1\t0\t0\t0\t\\N\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t3\t1\nbroker\t2\t0\t0\t0\tx\nbroker\t1\t0\t0\t0\tx\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t3\t1\nbroker\t1\t0\t0\t0\tx\nbroker\t1\t0\t0\t0\tx\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t3\t1\npartition\t1\t0\t1\t0\t0\t0\t0\t1\t1:1\t1\t\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t3\t1\nother\nend\n",
+		"pgtopic-image\t3\ncluster\tc\t3\t1\n\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\nend\n",
 	};
-	static const char start[] = "pgtopic-image\t2\ncluster\tc\t3\t1\npartition\t1\t0\t1\t0\t0\t1\t";
+	static const char start[] = "pgtopic-image\t3\ncluster\tc\t3\t1\npartition\t1\t0\t1\t0\t0\t0\t0\t1\t";
 	char	   *garbled;
 	Image	   *image = rich_image();
 	char	   *text = image_format(image);
@@ -166,7 +237,7 @@ test_garbled(void)
 	int			bad = 0;
 	int			valid = 0;
 
-	CHECK(image_parse("pgtopic-image\t2\ncluster\tc\t1\t1\nend\n") != NULL);
+	CHECK(image_parse("pgtopic-image\t3\ncluster\tc\t1\t1\nend\n") != NULL);
 	for (size_t i = 0; i < lengthof(texts); i++)
 		bad += image_parse(texts[i]) != NULL;
 	CHECK_INT(bad, 0);
@@ -210,14 +281,16 @@ test_garbled(void)
 }
 
 /* Whether a fault is found in an image in which one thing has been changed. */
-#define FAULTY(change) \
+#define FAULTY(change) CHANGED(change, image_fault(image) != NULL)
+#define FAULTLESS(change) CHANGED(change, image_fault(image) == NULL)
+#define CHANGED(change, condition) \
 	do { \
 		Image	   *image = image_parse(text); \
 		ImagePartition *p = &image->partitions[0]; \
 		ImageTopic *t = &image->topics[0]; \
 		change; \
 		(void) p; (void) t; \
-		unit_check(image_fault(image) != NULL, #change, __FILE__, __LINE__); \
+		unit_check(condition, #change, __FILE__, __LINE__); \
 	} while (0)
 
 static void
@@ -238,6 +311,12 @@ test_fault(void)
 	FAULTY(image->next_topic = 2);
 	FAULTY(image->brokers_count = 3; p->replicas[0] = 4);
 	FAULTY(image->brokers[0].conninfo = NULL);
+	FAULTY(image->brokers[0].fencings = -1);
+	FAULTY(image->brokers[0].fencings = PG_INT32_MAX);
+	FAULTY(p[1].isr_count = 2; image->brokers[3].fenced = true);
+	/* in sync, with others that are there; or the one that leads */
+	FAULTY(image->brokers[1].fenced = true; image->brokers[1].fencings = 1);
+	FAULTY(image->brokers[0].fenced = true; image->brokers[0].fencings = 1);
 	FAULTY(image->topics_count = 1);
 	FAULTY(image->partitions_count--);
 	FAULTY(t->partitions = 1);
@@ -264,11 +343,28 @@ test_fault(void)
 	FAULTY(p->leader = 4);
 	FAULTY(p->leader = 0);
 	FAULTY(p->leader_epoch = -1);
+	FAULTY(p->leader_epoch = PG_INT32_MAX);
+	FAULTY(p->revision = -1);
+	FAULTY(p->revision = PG_INT32_MAX);
+	FAULTY(p->unclean_epoch = -1);
+	FAULTY(p->unclean_epoch = 1);
+	FAULTY(p->leader_epoch = 4; p->unclean_epoch = 5);
+	/* two of three that are not there */
+	FAULTY(image->brokers[1].fenced = image->brokers[2].fenced = true;
+		   image->brokers[1].fencings = image->brokers[2].fencings = 1);
 	FAULTY(p->successor = 1);
 	FAULTY(p->successor = 4);
 	FAULTY(p->isr_count = 2; p->successor = 3);
 	FAULTY(p->target_count = 1; p->target[0] = 4);
 	FAULTY(p->target_count = 2; p->target[0] = p->target[1] = 1);
+
+	/* these are none: nobody in sync is there, and nobody is fenced who is in sync */
+	FAULTLESS(p[1].isr_count = 2;
+			  image->brokers[0].fenced = image->brokers[1].fenced = image->brokers[2].fenced = true;
+			  image->brokers[0].fencings = image->brokers[1].fencings = image->brokers[2].fencings = 1);
+	FAULTLESS(p[1].isr_count = 2; image->brokers[3].fenced = true; image->brokers[3].fencings = 1);
+	FAULTLESS(image->brokers[3].fencings = PG_INT32_MAX - 1);
+	FAULTLESS(p->leader_epoch = p->unclean_epoch = 4; p->revision = PG_INT32_MAX - 1);
 }
 
 int
@@ -276,6 +372,7 @@ main(void)
 {
 	test_text();
 	test_partition_text();
+	test_old_text();
 	test_garbled();
 	test_fault();
 	return unit_done();

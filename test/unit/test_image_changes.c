@@ -372,6 +372,312 @@ test_gone(void)
 	CHECK_STR(image_fault(image), NULL);
 }
 
+/* --- brokers that are not there --- */
+
+static void
+test_fence(void)
+{
+	Image	   *image = cluster_of(4);
+
+	add_topic(image, "t", 1, 3);
+	CHECK(!image_is_fenced(image, 1) && !image_is_fenced(image, 9));
+	CHECK(refused(image_fence_broker(image, 9, &changed, &problem), IMAGE_NO_SUCH_BROKER,
+				  "broker 9 does not exist"));
+	CHECK(refused(image_unfence_broker(image, 9, 0, &changed, &problem), IMAGE_NO_SUCH_BROKER,
+				  "broker 9 does not exist"));
+	/* who is there does not come back */
+	CHECK(!unfence(image, 1, 0) && !unfence(image, 1, 1));
+
+	/* a follower is not in sync any more, and does not come into sync */
+	CHECK(fence(image, 2) && image_is_fenced(image, 2) && image->brokers[1].fencings == 1);
+	CHECK_STR(show(image, 1, 0), "1.0>0 123 13 ");
+	CHECK(!fence(image, 2) && image->brokers[1].fencings == 1);
+	CHECK(set_isr(image, 1, 0, 2, true) && !changed);
+	CHECK_STR(show(image, 1, 0), "1.0>0 123 13 ");
+	CHECK(refused(image_elect_leader(image, 1, 0, 2, &problem), IMAGE_NOT_NOW,
+				  "the replica of partition 0 of topic \"t\" at broker 2 is not in sync"));
+
+	/* it comes back with the number of its fencing alone */
+	CHECK(!unfence(image, 2, 0) && !unfence(image, 2, 2) && image_is_fenced(image, 2));
+	CHECK(unfence(image, 2, 1) && !image_is_fenced(image, 2) && image->brokers[1].fencings == 1);
+	CHECK(!unfence(image, 2, 1));
+	CHECK_STR(show(image, 1, 0), "1.0>0 123 13 ");
+	CHECK(set_isr(image, 1, 0, 2, true) && changed);
+
+	/* the leader: the first of the others in sync leads, alone */
+	CHECK(set_isr(image, 1, 0, 2, false) && image_elect_leader(image, 1, 0, 3, &problem));
+	CHECK_STR(show(image, 1, 0), "1.0>3 123 13 ");
+	CHECK(fence(image, 1));
+	CHECK_STR(show(image, 1, 0), "3.1>0 123 3 ");
+	CHECK(hand_over(image, 1, 0, true) && !changed);
+	CHECK(set_isr(image, 1, 0, 2, true) && !changed);
+	/* back, it is a follower, and preferred; who was to lead goes */
+	CHECK(unfence(image, 1, 1));
+	CHECK_STR(show(image, 1, 0), "3.1>0 123 3 ");
+	CHECK(set_isr(image, 3, 1, 1, true) && set_isr(image, 3, 1, 2, true));
+	CHECK(image_elect_leader(image, 1, 0, 0, &problem));
+	CHECK_STR(show(image, 1, 0), "3.1>1 123 123 ");
+	CHECK(fence(image, 1));
+	CHECK_STR(show(image, 1, 0), "3.1>0 123 23 ");
+	/* by the order of replicas */
+	CHECK(unfence(image, 1, 2) && set_isr(image, 3, 1, 1, true) && fence(image, 3));
+	CHECK_STR(show(image, 1, 0), "1.2>0 123 1 ");
+	CHECK_STR(image_fault(image), NULL);
+
+	/* the last one that is there */
+	image = cluster_of(2);
+	CHECK(fence(image, 1));
+	CHECK(refused(image_fence_broker(image, 2, &changed, &problem), IMAGE_NOT_NOW,
+				  "broker 2 is the last one that is there"));
+	CHECK(!image_is_fenced(image, 2) && image->brokers[1].fencings == 0);
+	CHECK(image_fence_broker(image, 1, &changed, &problem) && !changed);
+}
+
+static void
+test_nobody_leads(void)
+{
+	Image	   *image = cluster_of(4);
+
+	/* the whole of isr is not there: it stays, and the leader only names one */
+	add_topic(image, "t", 1, 3);
+	CHECK(set_isr(image, 1, 0, 3, false));
+	CHECK(fence(image, 2));
+	CHECK_STR(show(image, 1, 0), "1.0>0 123 1 ");
+	CHECK(fence(image, 1));
+	CHECK_STR(show(image, 1, 0), "1.0>0 123 1 ");
+	CHECK_STR(image_fault(image), NULL);
+	CHECK(refused(image_elect_leader(image, 1, 0, 3, &problem), IMAGE_NOT_NOW,
+				  "partition 0 of topic \"t\" has no leader that could hand over"));
+	CHECK(refused(image_elect_leader(image, 1, 0, 0, &problem), IMAGE_NOT_NOW,
+				  "partition 0 of topic \"t\" has no leader that could hand over"));
+	/* who was the leader has reported this before it was fenced */
+	CHECK(set_isr(image, 1, 0, 3, true) && !changed);
+	/* others who come back do not lead; it leads anew */
+	CHECK(unfence(image, 2, 1));
+	CHECK_STR(show(image, 1, 0), "1.0>0 123 1 ");
+	CHECK(unfence(image, 1, 1));
+	CHECK_STR(show(image, 1, 0), "1.1>0 123 1 ");
+	CHECK(set_isr(image, 1, 0, 3, true) && !changed);
+	CHECK(set_isr(image, 1, 1, 3, true) && changed);
+
+	/* several of isr at once, as when all of a new topic's are not there */
+	image = cluster_of(4);
+	CHECK(fence(image, 1) && fence(image, 2) && fence(image, 3));
+	add_topic(image, "t", 1, 3);
+	add_topic(image, "one", 1, 1);
+	CHECK_STR(show(image, 1, 0), "1.0>0 123 123 ");
+	CHECK_STR(show(image, 2, 0), "4.0>0 4 4 ");
+	CHECK_STR(image_fault(image), NULL);
+	CHECK(unfence(image, 2, 1));
+	CHECK_STR(show(image, 1, 0), "2.1>0 123 2 ");
+	CHECK(unfence(image, 1, 1));
+	CHECK_STR(show(image, 1, 0), "2.1>0 123 2 ");
+
+	/* one of them goes: another one is named */
+	image = cluster_of(4);
+	add_topic(image, "t", 1, 3);
+	image->brokers[0].fenced = image->brokers[1].fenced = image->brokers[2].fenced = true;
+	image->brokers[0].fencings = image->brokers[1].fencings = image->brokers[2].fencings = 1;
+	CHECK(image_remove_broker(image, 3, true, &problem));
+	CHECK_STR(show(image, 1, 0), "1.0>0 12 12 ");
+	CHECK(image_remove_broker(image, 1, true, &problem));
+	CHECK_STR(show(image, 1, 0), "2.1>0 2 2 ");
+	CHECK_STR(image_fault(image), NULL);
+}
+
+static void
+test_unclean(void)
+{
+	Image	   *image = cluster_of(4);
+
+	add_topic(image, "t", 1, 3);
+	CHECK(refused(image_elect_unclean(image, 1, 0, 2, &problem), IMAGE_NOT_NOW,
+				  "partition 0 of topic \"t\" has a leader, broker 1"));
+	CHECK(refused(image_elect_unclean(image, 1, 0, 4, &problem), IMAGE_INVALID,
+				  "broker 4 has no replica of partition 0 of topic \"t\""));
+	CHECK(refused(image_elect_unclean(image, 1, 1, 2, &problem), IMAGE_NO_SUCH_PARTITION,
+				  "partition 1 of topic \"t\" does not exist"));
+	CHECK(set_isr(image, 1, 0, 2, false) && set_isr(image, 1, 0, 3, false));
+	CHECK(fence(image, 1) && fence(image, 2));
+	CHECK(refused(image_elect_unclean(image, 1, 0, 2, &problem), IMAGE_NOT_NOW,
+				  "broker 2 is not there"));
+	CHECK(refused(image_elect_unclean(image, 1, 0, 1, &problem), IMAGE_NOT_NOW,
+				  "broker 1 is not there"));
+	CHECK_STR(show(image, 1, 0), "1.0>0 123 1 ");
+	CHECK_INT(image_partition(image, 1, 0)->unclean_epoch, 0);
+	CHECK(image_elect_unclean(image, 1, 0, 3, &problem));
+	CHECK_STR(show(image, 1, 0), "3.1>0 123 3 ");
+	CHECK_INT(image_partition(image, 1, 0)->unclean_epoch, 1);
+	CHECK_STR(image_fault(image), NULL);
+	CHECK(refused(image_elect_unclean(image, 1, 0, 3, &problem), IMAGE_NOT_NOW,
+				  "partition 0 of topic \"t\" has a leader, broker 3"));
+
+	/* who had everything is a follower now; a clean election does not count */
+	CHECK(unfence(image, 1, 1));
+	CHECK_STR(show(image, 1, 0), "3.1>0 123 3 ");
+	CHECK(set_isr(image, 3, 1, 1, true) && fence(image, 3));
+	CHECK_STR(show(image, 1, 0), "1.2>0 123 1 ");
+	CHECK_INT(image_partition(image, 1, 0)->unclean_epoch, 1);
+}
+
+static void
+test_prefer(void)
+{
+	Image	   *image = cluster_of(3);
+	int32		there[] = {3, 1};
+
+	add_topic(image, "t", 3, 3);
+	image_prefer_leaders(image, &changed);
+	CHECK(!changed);
+	CHECK(fence(image, 1) && unfence(image, 1, 1) && fence(image, 2) && unfence(image, 2, 1));
+	/* nobody is in sync with the new leaders yet */
+	CHECK_STR(show(image, 1, 0), "2.2>0 123 2 ");
+	CHECK_STR(show(image, 1, 1), "3.1>0 231 3 ");
+	CHECK_STR(show(image, 1, 2), "3.0>0 312 3 ");
+	image_prefer_leaders(image, &changed);
+	CHECK(!changed);
+	CHECK(set_isr(image, 2, 2, 1, true) && set_isr(image, 2, 2, 3, true) &&
+		  image_change_isr(image, 1, 1, 3, 1, 2, true, &changed, &problem) && changed);
+
+	/* not what something is under way with */
+	CHECK(image_elect_leader(image, 1, 0, 3, &problem));
+	image_prefer_leaders(image, &changed);
+	CHECK(changed);
+	CHECK_STR(show(image, 1, 0), "2.2>3 123 123 ");
+	CHECK_STR(show(image, 1, 1), "3.1>2 231 23 ");
+	CHECK_STR(show(image, 1, 2), "3.0>0 312 3 ");
+	image_prefer_leaders(image, &changed);
+	CHECK(!changed);
+	CHECK(hand_over(image, 2, 2, true) && set_isr(image, 3, 3, 1, true));
+	CHECK(image_move_partition(image, 1, 0, there, 2, &problem));
+	image_prefer_leaders(image, &changed);
+	CHECK(!changed);
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "3.3>0 31 31 ");
+	/* who leaves is not preferred */
+	CHECK(image_elect_leader(image, 1, 0, 1, &problem) && hand_over(image, 3, 3, true));
+	CHECK(set_isr(image, 1, 4, 3, true));
+	image->brokers[2].leaving = true;
+	image_prefer_leaders(image, &changed);
+	CHECK(!changed);
+	image->brokers[2].leaving = false;
+	image_prefer_leaders(image, &changed);
+	CHECK(changed);
+	CHECK_STR(show(image, 1, 0), "1.4>3 31 31 ");
+
+	/* nobody leads: all of isr are not there, so is the preferred one */
+	image = cluster_of(4);
+	add_topic(image, "t", 1, 2);
+	CHECK(set_isr(image, 1, 0, 2, true) && !changed);
+	CHECK(image_elect_leader(image, 1, 0, 2, &problem) && hand_over(image, 1, 0, true));
+	CHECK(set_isr(image, 2, 1, 1, true) && changed);
+	image->brokers[0].fenced = image->brokers[1].fenced = true;
+	image->brokers[0].fencings = image->brokers[1].fencings = 1;
+	CHECK_STR(image_fault(image), NULL);
+	image_prefer_leaders(image, &changed);
+	CHECK(!changed);
+}
+
+/* New replicas, and such that are moved away, go to who is there, if there are enough. */
+static void
+test_places(void)
+{
+	Image	   *image = cluster_of(5);
+
+	CHECK(fence(image, 1) && fence(image, 2));
+	add_topic(image, "t", 3, 2);
+	CHECK_STR(show(image, 1, 0), "3.0>0 34 34 ");
+	CHECK_STR(show(image, 1, 1), "4.0>0 45 45 ");
+	CHECK_STR(show(image, 1, 2), "5.0>0 53 53 ");
+	/* not enough: those who are there are in sync */
+	add_topic(image, "u", 1, 4);
+	CHECK_STR(show(image, 2, 0), "3.0>0 1234 34 ");
+	CHECK_STR(show_placed(image, 2, 0), "1: 1.1 2.1 3.1 4.1");
+	CHECK_STR(image_fault(image), NULL);
+
+	/* 1 and 2 have the fewest, but are not there */
+	CHECK(image_remove_broker(image, 4, false, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "3.0>0 345 34 35");
+	CHECK_STR(show(image, 1, 2), "5.0>0 53 53 ");
+	CHECK_STR(show(image, 2, 0), "3.0>0 12345 34 1235");
+	/* there is no other */
+	CHECK_STR(show(image, 1, 1), "4.0>0 453 45 35");
+	CHECK(image_remove_broker(image, 5, false, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "3.0>0 3451 34 31");
+	CHECK_STR(show(image, 1, 1), "4.0>0 4532 45 32");
+	/* the one of them with fewer */
+	CHECK(unfence(image, 2, 1));
+	CHECK_STR(show(image, 1, 2), "5.0>0 531 53 13");
+
+	/* one that is gone: the same */
+	image = cluster_of(4);
+	add_topic(image, "t", 1, 2);
+	add_topic(image, "load", 4, 1);
+	CHECK(image_drop_topic(image, 2, &problem) && fence(image, 3));
+	CHECK(image_move_partition(image, 1, 0, (int32[]) {1, 4}, 2, &problem));
+	CHECK(fence(image, 4));
+	CHECK(image_remove_broker(image, 4, true, &problem));
+	CHECK_STR(show(image, 1, 0), "1.0>0 12 12 12");
+	CHECK(image_move_partition(image, 1, 0, (int32[]) {1, 2}, 2, &problem));
+	CHECK(image_remove_broker(image, 2, true, &problem));
+	CHECK_STR(show(image, 1, 0), "1.0>0 13 1 13");
+	CHECK_STR(image_fault(image), NULL);
+}
+
+static void
+test_revisions(void)
+{
+	Image	   *image = cluster_of(3);
+	Image	   *before;
+	int32		id;
+
+	add_topic(image, "t", 2, 2);
+	before = image_parse(image_format(image));
+	image_count_revisions(image, before);
+	CHECK(image->partitions[0].revision == 0 && image->partitions[1].revision == 0);
+
+	/* only what has changed, once for all that has */
+#define REVISED(change, is_so) \
+	do { \
+		before = image_parse(image_format(image)); \
+		CHECK(change); \
+		image_count_revisions(image, before); \
+		CHECK_INT(image->partitions[0].revision, before->partitions[0].revision + (is_so)); \
+		CHECK_INT(image->partitions[1].revision, before->partitions[1].revision); \
+	} while (0)
+
+	REVISED(image_elect_leader(image, 1, 0, 2, &problem), 1);
+	REVISED(set_isr(image, 1, 0, 2, false) && changed, 1);
+	REVISED(set_isr(image, 1, 0, 2, false) && !changed, 0);
+	REVISED(set_isr(image, 1, 0, 2, true) && changed, 1);
+	REVISED(image_elect_leader(image, 1, 0, 2, &problem) && hand_over(image, 1, 0, true), 1);
+	REVISED(image_move_partition(image, 1, 0, (int32[]) {2, 1}, 2, &problem), 1);
+	REVISED((image_advance(image), true), 0);
+	REVISED(set_isr(image, 2, 1, 1, true), 1);
+	CHECK_STR(show(image, 1, 0), "2.1>0 21 21 ");
+	REVISED(image_set_conninfo(image, 1, "x", &problem), 0);
+	REVISED(image_add_broker(image, "y", &id, &problem), 0);
+	REVISED(fence(image, 1), 1);
+	REVISED(unfence(image, 1, 1), 0);
+	image_partition(image, 1, 0)->unclean_epoch = 1;
+	REVISED((image_partition(image, 1, 0)->unclean_epoch = 0) == 0, 1);
+	REVISED((image_partition(image, 1, 0)->placements = 9) == 9, 1);
+	/* a report that has no other effect than this */
+	REVISED(image_partition(image, 1, 0)->revision++ >= 0, 1);
+	REVISED(image_partition(image, 1, 0)->revision++ >= 0 && set_isr(image, 2, 1, 1, true) && changed, 1);
+
+	/* a partition that is new, and one that was given away and came back as another */
+	before = image_parse(image_format(image));
+	CHECK(image_add_partitions(image, 1, 3, 0, 0, &problem));
+	image_count_revisions(image, before);
+	CHECK_INT(image->partitions[2].revision, 0);
+	REVISED(image_move_partition(image, 1, 0, (int32[]) {2}, 1, &problem) && (image_advance(image), true) &&
+			image_move_partition(image, 1, 0, (int32[]) {2, 1}, 2, &problem) && (image_advance(image), true), 1);
+#undef REVISED
+}
+
 /* --- random sequences --- */
 
 /* A change that may or may not be possible. */
@@ -394,7 +700,7 @@ random_change(Image *image)
 	}
 	if (random_below(4) > 0)
 		broker = image->brokers[random_below(image->brokers_count)].id;
-	switch (random_below(18))
+	switch (random_below(24))
 	{
 		case 0:
 			return image->brokers_count < 9 && image_add_broker(image, "x", &id, &problem);
@@ -423,6 +729,18 @@ random_change(Image *image)
 		case 12:
 			return image_hand_over(image, topic, number, p ? p->leader : 1, p ? p->leader_epoch : 0,
 								   p ? p->successor : 1, random_below(4) > 0, &changed, &problem);
+		case 13:
+		case 14:
+			return image_fence_broker(image, broker, &changed, &problem);
+		case 15:
+		case 16:
+			return image_unfence_broker(image, broker, image->brokers[0].id == broker ?
+										image->brokers[0].fencings : (int32) random_below(9), &changed, &problem);
+		case 17:
+			return image_elect_unclean(image, topic, number, broker, &problem);
+		case 18:
+			image_prefer_leaders(image, &changed);
+			return true;
 		default:
 			return image_change_isr(image, topic, number, p ? p->leader : 1, p ? p->leader_epoch : 0,
 									broker, random_below(4) > 0, &changed, &problem);
@@ -437,8 +755,19 @@ epochs_grow(const Image *before, const Image *after)
 	{
 		const ImagePartition *old = &before->partitions[i];
 		const ImagePartition *new = image_partition(after, old->topic, old->number);
+		bool		grows;
 
-		if (new != NULL && new->leader_epoch != old->leader_epoch + (new->leader != old->leader))
+		if (new == NULL)
+			continue;
+		grows = new->leader_epoch > old->leader_epoch;
+		if (new->leader_epoch != old->leader_epoch + grows || (new->leader != old->leader && !grows))
+			return false;
+		/* the same one leads anew when it is back */
+		if (grows && new->leader == old->leader &&
+			(!image_is_fenced(before, old->leader) || image_is_fenced(after, new->leader)))
+			return false;
+		if (new->unclean_epoch != old->unclean_epoch &&
+			(new->unclean_epoch != new->leader_epoch || !grows))
 			return false;
 	}
 	return true;
@@ -479,7 +808,10 @@ placements_right(const Image *before, const Image *after)
 	return true;
 }
 
-/* Whether new leaders are alone in sync, and have been in sync before. */
+/*
+ * Whether new leaders are alone in sync, and have been in sync before or were elected
+ * all the same; or nobody leads.
+ */
 static bool
 leaders_right(const Image *before, const Image *after)
 {
@@ -488,17 +820,43 @@ leaders_right(const Image *before, const Image *after)
 		const ImagePartition *old = &before->partitions[i];
 		const ImagePartition *new = image_partition(after, old->topic, old->number);
 
-		if (new != NULL && new->leader != old->leader &&
-			(new->isr_count != 1 || !partition_in_sync(old, new->leader)))
+		if (new == NULL || new->leader_epoch == old->leader_epoch)
+			continue;
+		if (new->unclean_epoch != new->leader_epoch && !partition_in_sync(old, new->leader))
+			return false;
+		if (new->unclean_epoch == new->leader_epoch && !image_is_fenced(before, old->leader))
+			return false;
+		if (new->isr_count != 1 && !image_is_fenced(after, new->leader))
 			return false;
 	}
 	return true;
 }
 
-/* Leaders do what they are asked, followers catch up; whether all moves end. */
+/* Whether the revisions of those partitions have grown that are not as they were. */
+static bool
+revisions_right(const Image *before, const Image *after)
+{
+	for (int i = 0; i < before->partitions_count; i++)
+	{
+		const ImagePartition *old = &before->partitions[i];
+		const ImagePartition *new = image_partition(after, old->topic, old->number);
+
+		if (new != NULL && new->revision - old->revision !=
+			(strcmp(show(before, old->topic, old->number), show(after, old->topic, old->number)) != 0 ||
+			 strcmp(show_placed(before, old->topic, old->number),
+					show_placed(after, old->topic, old->number)) != 0 ||
+			 old->unclean_epoch != new->unclean_epoch))
+			return false;
+	}
+	return true;
+}
+
+/* All are there, leaders do what they are asked, followers catch up; whether all moves end. */
 static bool
 moves_end(Image *image)
 {
+	for (int i = 0; i < image->brokers_count; i++)
+		image_unfence_broker(image, image->brokers[i].id, image->brokers[i].fencings, &changed, &problem);
 	for (int round = 0; round < 100; round++)
 	{
 		bool		under_way = false;
@@ -533,6 +891,9 @@ test_random(void)
 	int			epochs = 0;
 	int			placements = 0;
 	int			leaders = 0;
+	int			revisions = 0;
+	int			nobody_leads = 0;
+	int			unclean = 0;
 	int			refusals_that_change = 0;
 	int			stuck = 0;
 	int			done = 0;
@@ -558,6 +919,13 @@ test_random(void)
 			epochs += !epochs_grow(image_parse(before), image);
 			placements += !placements_right(image_parse(before), image);
 			leaders += !leaders_right(image_parse(before), image);
+			image_count_revisions(image, image_parse(before));
+			revisions += !revisions_right(image_parse(before), image);
+			for (int p = 0; p < image->partitions_count; p++)
+			{
+				nobody_leads += image_is_fenced(image, image->partitions[p].leader);
+				unclean += image->partitions[p].unclean_epoch > 0;
+			}
 		}
 		stuck += !moves_end(image);
 		invalid += image_fault(image) != NULL;
@@ -567,9 +935,10 @@ test_random(void)
 	CHECK_INT(epochs, 0);
 	CHECK_INT(placements, 0);
 	CHECK_INT(leaders, 0);
+	CHECK_INT(revisions, 0);
 	CHECK_INT(refusals_that_change, 0);
 	CHECK_INT(stuck, 0);
-	CHECK(done > 10000);
+	CHECK(done > 10000 && nobody_leads > 1000 && unclean > 100);
 }
 
 /* A broker that is gone, and another one in its place. */
@@ -627,6 +996,12 @@ main(void)
 	test_leave();
 	test_gone();
 	test_replace();
+	test_fence();
+	test_nobody_leads();
+	test_unclean();
+	test_prefer();
+	test_places();
+	test_revisions();
 	test_random();
 	return unit_done();
 }

@@ -295,10 +295,35 @@ test_controller(void)
 	CHECK(!quorum_advance_commit(&run, &durable, &three));
 	reply.image_version = 9;
 	quorum_on_accept_reply(&run, &durable, 3, &reply, 1060, &store);
-	/* an old answer comes late */
+	CHECK(quorum_should_send(&run, &durable, &run.peers[1], 8, 1005, &image) && !image);
+
+	/* it was brought back without its last moments: it does not count, and needs it again */
 	reply.image_version = 8;
 	quorum_on_accept_reply(&run, &durable, 3, &reply, 1060, &store);
-	CHECK(quorum_advance_commit(&run, &durable, &three));
+	CHECK(!store && run.peers[1].accepted_version == 8);
+	CHECK(!quorum_advance_commit(&run, &durable, &three));
+	CHECK(quorum_should_send(&run, &durable, &run.peers[1], 8, 1005, &image) && image);
+	/* it has what another controller had made */
+	reply.image_version = 9;
+	quorum_on_accept_reply(&run, &durable, 3, &reply, 1060, &store);
+	reply.image_term = 5;
+	quorum_on_accept_reply(&run, &durable, 3, &reply, 1060, &store);
+	CHECK(!store && run.peers[1].accepted_version == 0);
+	CHECK(!quorum_advance_commit(&run, &durable, &three));
+	reply.image_term = 6;
+	quorum_on_accept_reply(&run, &durable, 3, &reply, 1060, &store);
+	CHECK(quorum_advance_commit(&run, &durable, &three) && durable.committed_version == 9);
+
+	/* what is committed stays committed, and goes there again all the same */
+	reply.image_version = 8;
+	quorum_on_accept_reply(&run, &durable, 3, &reply, 1060, &store);
+	CHECK(durable.committed_version == 9 && quorum_can_propose(&run, &durable));
+	quorum_sent(&run.peers[1], &durable, true, 1060);
+	CHECK(!quorum_should_send(&run, &durable, &run.peers[1], 9, 1069, &image));
+	CHECK(quorum_should_send(&run, &durable, &run.peers[1], 9, 1070, &image) && image);
+	reply.image_version = 9;
+	quorum_on_accept_reply(&run, &durable, 3, &reply, 1060, &store);
+	CHECK(quorum_should_send(&run, &durable, &run.peers[1], 9, 1070, &image) && !image);
 
 	/* silence, and a newer term */
 	CHECK_INT(quorum_tick(&run, &durable, &three, 1150), QUORUM_NOTHING);

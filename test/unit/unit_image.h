@@ -57,6 +57,23 @@ cluster_of(int count)
 	return image;
 }
 
+/* Whether a broker is fenced, or no longer, by this. */
+static inline bool
+fence(Image *image, int32 broker)
+{
+	bool		fenced;
+
+	return image_fence_broker(image, broker, &fenced, &problem) && fenced;
+}
+
+static inline bool
+unfence(Image *image, int32 broker, int32 fencings)
+{
+	bool		back;
+
+	return image_unfence_broker(image, broker, fencings, &back, &problem) && back;
+}
+
 /* A partition as "leader.epoch>successor replicas isr target", with lists as digits. */
 static inline char *
 show(const Image *image, int32 topic, int32 number)
