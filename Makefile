@@ -88,9 +88,9 @@ bench-cluster:
 bench-failover:
 	@$(SCRIPT) test/scripts/with-server.sh --build --copy --servers 3 -o 'fsync = on' test/bench/cluster.sh failover
 
-# The history checker for longer: DURATION=seconds.
+# The history checker for longer, on one server, three and five brokers in turns: DURATION=seconds in all, an hour.
 torture:
-	@$(SCRIPT) DURATION='$(or $(DURATION),600)' test/scripts/with-server.sh --build --copy test/checker/run.sh
+	@$(SCRIPT) DURATION='$(DURATION)' test/checker/torture.sh
 
 test-versions:
 	@$(SCRIPT) test/scripts/test-versions.sh

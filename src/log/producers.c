@@ -97,6 +97,8 @@ producer_begin(LogPartition *partition, const Producer *producer, int64 count,
 	verdict = sequences_judge(sequences, producer->sequence, count, first_offset);
 	if (verdict == SEQUENCE_NEW)
 		return false;
+	/* the next leader may know more of this producer than we do */
+	partition_check_not_cut_off(partition);
 	if (verdict != SEQUENCE_REPEATED)
 		error_sequence(partition, producer, count, sequences, verdict);
 

@@ -371,13 +371,8 @@ error_closed(LogPartition *partition)
 			 errhint("Try again.")));
 }
 
-/*
- * Nothing is taken for a partition that has other replicas while this broker does not
- * hear from its cluster: they may have another leader, and a commit would wait for
- * them in vain.
- */
-static void
-check_not_cut_off(const LogPartition *partition)
+void
+partition_check_not_cut_off(const LogPartition *partition)
 {
 	const char *why = partition->replicas_count > 1 ? cluster_state_cut_off(1) : NULL;
 
@@ -445,7 +440,7 @@ partition_begin_write(LogPartition *partition)
 		return;
 	if (!partition_is_led_here(partition))
 		error_closed(partition);
-	check_not_cut_off(partition);
+	partition_check_not_cut_off(partition);
 	for (;;)
 	{
 		switch (slot_begin_write(&partition->slot))
@@ -466,7 +461,7 @@ partition_reserve(LogPartition *partition, int64 count)
 {
 	if (!partition_is_led_here(partition))
 		error_closed(partition);
-	check_not_cut_off(partition);
+	partition_check_not_cut_off(partition);
 	partition_check_insync(partition);
 	for (;;)
 	{

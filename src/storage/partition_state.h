@@ -35,6 +35,13 @@ extern int64 partition_stored_end(LogPartition *partition);
 extern void partition_state_settled(LogPartition *partition, SlotState *state);
 
 /*
+ * An error (57P03) if the partition has other replicas and this broker does not hear from
+ * its cluster.  They may have another leader: a commit would wait for them in vain, and
+ * what this broker does not know of may be there.
+ */
+extern void partition_check_not_cut_off(const LogPartition *partition);
+
+/*
  * With pgtopic.acks = all, an error (53000) if the partition has less in-sync
  * replicas than the topic wants.
  */

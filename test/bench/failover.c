@@ -83,10 +83,10 @@ kill_server(const char *datadir)
 		fclose(file);
 	}
 	closedir(proc);
-	killed_at = now();
 	kill(postmaster, SIGKILL);
 	for (int i = 0; i < count; i++)
 		kill(children[i], SIGKILL);
+	killed_at = now();
 }
 
 /* A client: until a message that it has sent after the kill is acknowledged, to whomever. */

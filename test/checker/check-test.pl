@@ -91,6 +91,109 @@ my $clean = <<'END';
 400 final complete -
 END
 
+# In a cluster.  p1.2 got no answer to its COMMIT, and is half there: t/0 and t/1 were led by
+# two brokers.  p1.3 was refused with 08007, and is there; p1.4 was committed with a warning,
+# and is not.  p1.5, without an answer, was committed after p1.6.  n1.1 was tried three times.
+# c1.1 was committed with a warning, and c2.1 was at a broker that led t/0 and was lost: what they
+# consumed came again, to c2.2 and c1.3.
+my $cluster = <<'END';
+1 final cluster 3
+10 p1 begin p1.1 autocommit 1
+11 p1 commit p1.1
+12 p1 invoke p1.1 1 t p1:1
+13 p1 sent p1.1 1 t 0 0 0
+14 p1 ok p1.1
+20 p1 begin p1.2 explicit 1
+21 p1 invoke p1.2 1 t p1:2 p1:3 p1:4
+22 p1 sent p1.2 1 t 0 1 2
+23 p1 sent p1.2 1 t 1 0 0
+24 p1 commit p1.2
+25 p1 timeout COMMIT
+26 p1 info p1.2
+30 p1 begin p1.3 explicit 2
+31 p1 invoke p1.3 1 t p1:5
+32 p1 sent p1.3 1 t 0 1 1
+33 p1 commit p1.3
+34 p1 warning 08007 broker 3 has committed
+35 p1 info p1.3 refused
+40 p1 begin p1.4 explicit 2
+41 p1 invoke p1.4 1 t p1:6
+42 p1 sent p1.4 1 t 0 2 2
+43 p1 commit p1.4
+44 p1 warning 01000 canceling the wait for in-sync replicas
+45 p1 ok p1.4 warned
+50 p1 begin p1.5 autocommit 2
+51 p1 commit p1.5
+52 p1 invoke p1.5 1 t p1:7
+53 p1 timeout SELECT
+54 p1 info p1.5
+55 nemesis fault kill-9 broker
+57 nemesis healed -
+60 p1 begin p1.6 autocommit 3
+61 p1 commit p1.6
+62 p1 invoke p1.6 1 t p1:8
+63 p1 sent p1.6 1 t 0 2 2
+64 p1 ok p1.6
+70 n1 begin n1.1 numbered 1
+71 n1 invoke n1.1 1 t n1:1 n1:2
+72 n1 commit n1.1
+73 n1 timeout COMMIT
+74 n1 commit n1.1
+75 n1 disconnect COMMIT
+76 n1 commit n1.1
+77 n1 sent n1.1 1 t 0 4 5
+77 n1 retried n1.1 3
+78 n1 ok n1.1
+100 c1 begin c1.1 explicit 1
+101 c1 poll c1.1 1 g1 t 0 0=p1:1 1=p1:5
+102 c1 commit c1.1
+103 c1 warning 08007 broker 2 may not have committed
+104 c1 ok c1.1 warned
+110 c1 begin c1.2 explicit 1
+111 c1 poll c1.2 1 g1 t 1 0=p1:4
+112 c1 commit c1.2
+113 c1 ok c1.2
+120 c2 begin c2.2 explicit 2
+121 c2 poll c2.2 1 g1 t 0 0=p1:1 1=p1:5 2=p1:8
+122 c2 commit c2.2
+123 c2 ok c2.2
+130 c2 begin c2.1 explicit 2
+131 c2 poll c2.1 1 g1 t 0 3=p1:7 4=n1:1 5=n1:2
+132 c2 commit c2.1
+133 c2 disconnect COMMIT
+134 c2 info c2.1
+140 c1 begin c1.3 explicit 3
+141 c1 poll c1.3 1 g1 t 0 3=p1:7 4=n1:1 5=n1:2
+142 c1 commit c1.3
+143 c1 ok c1.3
+200 f1 tail t 0
+201 f1 tail t 1
+202 f1 seen t 0 0 0=p1:1 1=p1:5 2=p1:8
+203 f1 seen t 0 3 3=p1:7 4=n1:1 5=n1:2
+204 f1 seen t 1 0 0=p1:4
+300 final bounds t 0 0 6 6
+301 final bounds t 1 0 1 1
+302 final restart crash
+303 final log t 0 0=p1:1 1=p1:5 2=p1:8 3=p1:7 4=n1:1 5=n1:2
+304 final log t 1 0=p1:4
+305 final effect g1 t 0 0 p1:1 c1.1
+306 final effect g1 t 0 1 p1:5 c1.1
+307 final effect g1 t 1 0 p1:4 c1.2
+308 final effect g1 t 0 0 p1:1 c2.2
+309 final effect g1 t 0 1 p1:5 c2.2
+310 final effect g1 t 0 2 p1:8 c2.2
+311 final effect g1 t 0 3 p1:7 c2.1 2_7
+312 final effect g1 t 0 4 n1:1 c2.1 2_7
+313 final effect g1 t 0 5 n1:2 c2.1 2_7
+314 final effect g1 t 0 3 p1:7 c1.3 3_8
+315 final effect g1 t 0 4 n1:1 c1.3 3_8
+316 final effect g1 t 0 5 n1:2 c1.3 3_8
+320 final copy 1 t 0 0=p1:1 1=p1:5 2=p1:8 3=p1:7 4=n1:1 5=n1:2
+321 final copy 2 t 0 0=p1:1 1=p1:5 2=p1:8 3=p1:7 4=n1:1 5=n1:2
+322 final copy 3 t 1 0=p1:4
+400 final complete -
+END
+
 sub run_check
 {
 	my ($history, $log, @options) = @_;
@@ -100,8 +203,8 @@ sub run_check
 	{
 		my ($time, $process, $event, $rest) = split / /, $_, 4;
 		# these have text of their own
-		my @rest = $event =~ /^(fault|disconnect|stuck)$/ ? $rest
-		  : $event =~ /^(error|unexpected)$/ ? split(/ /, $rest, 2) : split(/ /, $rest);
+		my @rest = $event =~ /^(fault|disconnect|stuck|timeout)$/ ? $rest
+		  : $event =~ /^(error|unexpected|warning)$/ ? split(/ /, $rest, 2) : split(/ /, $rest);
 		$file{$process} .= join("\t", $time, $process, $event, @rest) . "\n";
 	}
 	for my $process (keys %file)
@@ -135,9 +238,22 @@ sub ok
 sub planted
 {
 	my ($name, $expected, $edit, $log) = @_;
-	local $_ = $clean;
+	return planted_in($clean, $name, $expected, $edit, $log);
+}
+
+# The same on the clean history of a cluster.
+sub planted_in_cluster
+{
+	my ($name, $expected, $edit, $log) = @_;
+	return planted_in($cluster, "in a cluster: $name", $expected, $edit, $log);
+}
+
+sub planted_in
+{
+	my ($history, $name, $expected, $edit, $log) = @_;
+	local $_ = $history;
 	$edit->();
-	die "nothing was planted for: $name\n" if $_ eq $clean && !defined $log;
+	die "nothing was planted for: $name\n" if $_ eq $history && !defined $log;
 	my ($status, $output) = run_check($_, $log, '--no-minimum');
 	my @found = sort $output =~ /^not ok \d+ - ([\w-]+):/mg;
 	ok("@found" eq join(' ', sort @$expected) && $status == (@$expected ? 1 : 0),
@@ -226,6 +342,66 @@ planted('an error of a worker', [qw(unexpected-error)], sub { },
 	"2026-01-01 00:00:00 UTC [1] pgtopic maintenance ERROR:  deadlock detected\n");
 planted('the server crashed by itself', [qw(server-crash)], sub { },
 	"LOG:  server process (PID 1) was terminated by signal 9: Killed\nLOG:  server process (PID 2) was terminated by signal 11: Segmentation fault\n");
+
+{
+	my $log = "2026-01-01 00:00:00 UTC [1] pgtopic quorum 08006 pgtopic quorum ERROR:  broker 2 does not answer\n";
+	my ($status, $output) = run_check($cluster, $log, '--no-minimum');
+	ok($status == 0 && $output !~ /^not ok/m, 'a clean history of a cluster passes', $output);
+}
+
+planted_in_cluster('an acknowledged message is not in the log', [qw(lost-write)],
+	sub { s/ 2=p1:8//g; s/.* p1:8 c2.*\n//; });
+planted_in_cluster('a numbered message is not in the log', [qw(lost-write)],
+	sub { s/ 5=n1:2//g; s/.* n1:2 c.*\n//g; });
+planted_in_cluster('a numbered message is in the log twice', [qw(duplicate nonmonotonic-send)],
+	sub { s/^((?:203|303|320|321) .*)/$1 6=n1:1/mg; s/ 6 6$/ 7 7/m; });
+planted_in_cluster('an attempt again was told another offset', [qw(inconsistent-offsets)],
+	sub { s/^77 n1 sent.*/77 n1 sent n1.1 1 t 0 6 7/m; });
+planted_in_cluster('a message of a transaction that failed is in the log and was read', [qw(aborted-read)],
+	sub { s/^26 .*/26 p1 fail p1.2/m; });
+planted_in_cluster('one partition has half of a transaction in doubt', [qw(torn-transaction)],
+	sub { s/^(23 .*) 0 0$/$1 0 1/m; s/^(22 .*) 1 2/$1 1 1/m; });
+planted_in_cluster('one partition has half of a transaction with a warning', [qw(torn-transaction)],
+	sub { s/^41 .*/41 p1 invoke p1.4 1 t p1:6 p1:9/m; s/^42 .*/42 p1 sent p1.4 1 t 0 6 7/m;
+		s/^((?:203|303|320|321) .*)/$1 6=p1:9/mg; s/ 6 6$/ 8 8/m;
+		s/^(14[13] .*)/$1/mg; s/^(1[34]1 .* 5=n1:2)/$1 6=p1:9/mg;
+		s/^(313 .*)/$1\n313 final effect g1 t 0 6 p1:9 c2.1 2_7/m; s/^(316 .*)/$1\n316 final effect g1 t 0 6 p1:9 c1.3 3_8/m; });
+planted_in_cluster('acknowledged messages of a producer out of order', [qw(nonmonotonic-send)],
+	sub { s/^54 .*/54 p1 ok p1.5/m; });
+planted_in_cluster('messages were consumed twice, both times acknowledged', [qw(duplicate-effect)],
+	sub { s/^134 .*/134 c2 ok c2.1/m; });
+planted_in_cluster('messages came again, in doubt, after they were acknowledged', [],
+	sub { s/^104 .*/104 c1 ok c1.1/m; s/^123 .*/123 c2 info c2.2/m; });
+planted_in_cluster('messages were consumed twice where the leader stayed', [qw(duplicate-effect)],
+	sub { s/3_8/2_7/g; });
+planted_in_cluster('a group never consumed a message', [qw(unseen)],
+	sub { s/^(307|111) .*\n//mg; });
+planted_in_cluster('an effect of a consumer whose COMMIT was refused', [qw(effect-mismatch)],
+	sub { s/^134 .*/134 c2 info c2.1 refused/m; });
+planted_in_cluster('a consumer that was committed with a warning, without its effect', [qw(effect-mismatch)],
+	sub { s/^305 .*\n//m; });
+planted_in_cluster('a fetcher saw a message that is gone', [qw(vanished)],
+	sub { s/^203 .*/203 f1 seen t 0 3 3=p1:7 4=n1:1 5=n1:2 6=p1:6/m; });
+planted_in_cluster('an offset was used again by the next leader', [qw(inconsistent-offsets)],
+	sub { s/^(202 .*)/$1\n202 f1 seen t 0 1 1=p1:5 2=p1:6/m; });
+planted_in_cluster('a fetcher at the next leader left out a message', [qw(poll-skip)],
+	sub { s/^203 .*/203 f1 seen t 0 4 4=n1:1 5=n1:2/m; });
+planted_in_cluster('a message was read before COMMIT', [qw(precommitted-read)],
+	sub { s/^204 /22 /m; s/^201 .*\n//m; s/^(200 .*)/21 f1 tail t 1\n$1/m; });
+planted_in_cluster('a replica lacks a message', [qw(replica-mismatch)],
+	sub { s/^(321 .*) 3=p1:7/$1/m; });
+planted_in_cluster('a replica has another message', [qw(replica-mismatch)],
+	sub { s/^(321 .*) 3=p1:7/$1 3=p1:3/m; });
+planted_in_cluster('a replica has a message that is not in the log', [qw(replica-mismatch)],
+	sub { s/ 6 6$/ 7 7/m; s/^(320 .*)/$1 6=p1:6/m; });
+planted_in_cluster('an offset has two messages in a replica', [qw(replica-mismatch)],
+	sub { s/^(320 .*)/$1 5=n1:2/m; });
+planted_in_cluster('an internal error of a worker', [qw(unexpected-error)], sub { },
+	"2026-01-01 00:00:00 UTC [1] pgtopic replication XX000 pgtopic replication ERROR:  cache lookup failed\n");
+planted_in_cluster('replication fails on what is there already', [qw(unexpected-error)], sub { },
+	"2026-01-01 00:00:00 UTC [1] logical replication worker 23505 ERROR:  duplicate key value violates unique constraint\n");
+planted_in_cluster('a broker crashed by itself', [qw(server-crash)], sub { },
+	"LOG:  background worker \"pgtopic acks\" (PID 2) was terminated by signal 6: Aborted\n");
 
 # A run that did too little is no proof.
 {

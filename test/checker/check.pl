@@ -1,18 +1,18 @@
 #!/usr/bin/perl
-# check.pl [--no-minimum] [--server-log FILE] FOLDER
+# check.pl [--no-minimum] [--server-log FILE]... FOLDER
 #
 # Reads the histories (*.hist) in FOLDER, judges them, and prints TAP with the
 # counts and up to five examples of each anomaly as comments.  README.md
-# describes the histories and the anomalies.
+# describes the histories and the anomalies, and which rules are others in a cluster.
 # --no-minimum  does not ask whether the run did enough to mean anything
-# --server-log  also looks for crashes in the server's log
+# --server-log  also looks for crashes in a server's log
 use strict;
 use warnings;
 use Getopt::Long;
 
-my ($no_minimum, $server_log);
-GetOptions('no-minimum' => \$no_minimum, 'server-log=s' => \$server_log) && @ARGV == 1
-  or die "usage: check.pl [--no-minimum] [--server-log FILE] FOLDER\n";
+my ($no_minimum, @server_logs);
+GetOptions('no-minimum' => \$no_minimum, 'server-log=s' => \@server_logs) && @ARGV == 1
+  or die "usage: check.pl [--no-minimum] [--server-log FILE]... FOLDER\n";
 my ($dir) = @ARGV;
 
 # In the order of the report.
@@ -20,7 +20,7 @@ my @kinds = (
 	[ 'lost-write', 'every acknowledged message is in the log' ],
 	[ 'aborted-read', 'nothing rolled back is in the log, in effects, or was read' ],
 	[ 'duplicate', 'no message is twice in the log' ],
-	[ 'duplicate-effect', 'no group consumed a message twice' ],
+	[ 'duplicate-effect', 'no group consumed a message twice, unless its first COMMIT was in doubt' ],
 	[ 'torn-transaction', 'a transaction whose outcome is unknown happened wholly or not at all' ],
 	[ 'inconsistent-offsets', 'a message is where produce said, and an offset shows one message only' ],
 	[ 'nonmonotonic-send', 'messages of a producer are in order in each partition' ],
@@ -32,7 +32,9 @@ my @kinds = (
 	[ 'effect-mismatch', 'effects are those of the transactions that consumed, and of no others' ],
 	[ 'phantom', 'every message was sent by somebody' ],
 	[ 'corrupt', 'messages are read as they were written' ],
+	[ 'replica-mismatch', 'all replicas have what the log has' ],
 	[ 'watermark', 'in the end the high watermark is the log end offset, beyond the last message' ],
+	[ 'unavailable', 'partitions take messages again soon after a fault is over' ],
 	[ 'stuck', 'every statement was answered, and the server always came back' ],
 	[ 'unexpected-error', 'there are no errors but those that were to be expected' ],
 	[ 'server-crash', 'the server crashed only when it was killed' ],
@@ -58,6 +60,14 @@ my %bounds;     # topic/partition => [ start, high watermark, end ]
 my %tails;      # process => { topic/partition => 1 }
 my (%faults, %errors, %count);
 my ($last_fault, $complete) = (0, 0);
+my $brokers = 1;
+my %copies;     # topic/partition => { broker => [ offset=id... ] }
+my @faults;     # [ begin, end or undef, kind ]
+my %acked;      # topic/partition => [ time... ] when its messages were acknowledged
+
+# Partitions that take nothing for this long after the last fault are an anomaly, in s;
+# gaps between acknowledgements that are longer than the second one are reported.
+my ($GRACE, $WINDOW) = (60, 1);
 
 sub txn
 {
@@ -72,13 +82,21 @@ sub call
 }
 
 my %on = (
-	begin => sub { txn($_[2])->{mode} = $_[3]; },
-	commit => sub { txn($_[2])->{commit} = $_[0]; },
+	cluster => sub { $brokers = $_[2]; },
+	begin => sub { @{ txn($_[2]) }{qw(mode broker begin)} = ($_[3], $_[4], $_[0]); },
+	commit => sub { txn($_[2])->{commit} //= $_[0]; },
 	restart => sub { $count{'restarts before the final read'}++; },
 	hold => sub { $count{'transactions held open'}++; },
-	ok => sub { @{ txn($_[2]) }{qw(state end)} = ('ok', $_[0]); },
+	ok => sub { @{ txn($_[2]) }{qw(state end warned)} = ('ok', $_[0], $_[3]); },
 	fail => sub { txn($_[2])->{state} = 'fail'; txn($_[2])->{chosen} = 1 if $_[3]; },
-	info => sub { txn($_[2])->{state} = 'info'; },
+	info => sub { @{ txn($_[2]) }{qw(state refused)} = ('info', $_[3]); },
+	retried => sub { $count{'numbered transactions that were tried again'}++; $count{'numbered transactions: attempts again'} += $_[3] - 1; },
+	warning => sub { $errors{"warning $_[2]"}++; },
+	timeout => sub { $errors{'no answer in time'}++; },
+	copy => sub {
+		my (undef, undef, $broker, $topic, $partition, @messages) = @_;
+		$copies{"$topic/$partition"}{$broker} = \@messages;
+	},
 	invoke => sub {
 		my (undef, undef, $txn, $n, $topic, @ids) = @_;
 		my $call = call(txn($txn), $n);
@@ -118,13 +136,20 @@ my %on = (
 		}
 	},
 	effect => sub {
-		my (undef, undef, $group, $topic, $partition, $offset, $id, $txn) = @_;
-		push @effects, [ $group, "$topic/$partition", $offset, $id, $txn ];
+		my (undef, undef, $group, $topic, $partition, $offset, $id, $txn, $led) = @_;
+		push @effects, [ $group, "$topic/$partition", $offset, $id, $txn, $led // '' ];
 	},
 	bounds => sub { $bounds{"$_[2]/$_[3]"} = [ @_[ 4 .. 6 ] ]; },
 	complete => sub { $complete = 1; },
-	fault => sub { $faults{ $_[2] }++; $last_fault = $_[0] if $_[0] > $last_fault; },
-	healed => sub { $last_fault = $_[0] if $_[0] > $last_fault; },
+	fault => sub {
+		$faults{ $_[2] }++;
+		$last_fault = $_[0] if $_[0] > $last_fault;
+		push @faults, [ $_[0], undef, $_[2] ];
+	},
+	healed => sub {
+		$last_fault = $_[0] if $_[0] > $last_fault;
+		$faults[-1][1] //= $_[0] if @faults;
+	},
 	corrupt => sub { anomaly('corrupt', "$_[1]: $_[2]/$_[3] offset $_[4]: $_[5]"); },
 	stuck => sub { anomaly('stuck', "$_[1]: $_[2]"); },
 	unexpected => sub { anomaly('unexpected-error', "$_[1]: $_[2] $_[3]"); },
@@ -152,12 +177,20 @@ for my $txn (values %txn)
 	$txn->{state} ||= defined $txn->{commit} ? 'info' : 'fail';
 }
 
-# committed, aborted or unknown
+# committed, aborted or unknown.  With a warning, what other brokers were to do is not known.
 sub fate
 {
 	my ($call) = @_;
 	return 'aborted' if $call->{undone} || $call->{txn}{state} eq 'fail';
-	return $call->{txn}{state} eq 'ok' ? 'committed' : 'unknown';
+	return $call->{txn}{state} eq 'ok' && !$call->{txn}{warned} ? 'committed' : 'unknown';
+}
+
+# The same of what a transaction did in the database where it was.
+sub fate_here
+{
+	my ($txn) = @_;
+	return 'aborted' if $txn->{state} eq 'fail' || $txn->{refused};
+	return $txn->{state} eq 'ok' ? 'committed' : 'unknown';
 }
 
 # The log: each message once, sent by somebody, each producer's in order.
@@ -202,16 +235,17 @@ for my $tp (sort keys %log)
 		anomaly('aborted-read', "$id in $tp at $offset: transaction $call->{txn}{id} was rolled back")
 		  if fate($call) eq 'aborted';
 		my ($producer, $number) = split /:/, $id;
+		# what was not acknowledged may, in a cluster, be committed when its client has long gone on
 		anomaly('nonmonotonic-send', "$tp at $offset: $id after $producer:$last{$producer}")
-		  if defined $last{$producer} && $number < $last{$producer};
-		$last{$producer} = $number;
+		  if defined $last{$producer} && $number < $last{$producer} && ($brokers == 1 || fate($call) eq 'committed');
+		$last{$producer} = $number if $brokers == 1 || $number > ($last{$producer} // 0);
 	}
 }
 
 # What was sent: committed is there, and where the call said.
 for my $txn (sort { $a->{id} cmp $b->{id} } values %txn)
 {
-	my (@there, @missing);
+	my (@there, @missing, %told);
 	for my $call (map { $txn->{calls}{$_} } sort { $a <=> $b } keys %{ $txn->{calls} })
 	{
 		my $fate = fate($call);
@@ -225,6 +259,10 @@ for my $txn (sort { $a->{id} cmp $b->{id} } values %txn)
 		next if $fate eq 'aborted';
 
 		my (%found, $incomplete);
+		for my $range (@{ $call->{ranges} })
+		{
+			push @{ $acked{ $range->[0] } }, $txn->{end} if $fate eq 'committed';
+		}
 		for my $id (@{ $call->{ids} })
 		{
 			if (!$where{$id})
@@ -239,6 +277,11 @@ for my $txn (sort { $a->{id} cmp $b->{id} } values %txn)
 			push @{ $found{$tp} }, [ $offset, $id ];
 		}
 		next unless @{ $call->{ranges} };
+		for (@{ $call->{ranges} })
+		{
+			$told{ $_->[0] }{told} += $_->[2] - $_->[1] + 1;
+			$told{ $_->[0] }{there} += @{ $found{ $_->[0] } // [] };
+		}
 		for my $range (@{ $call->{ranges} })
 		{
 			my ($tp, $first, $last) = @$range;
@@ -259,8 +302,21 @@ for my $txn (sort { $a->{id} cmp $b->{id} } values %txn)
 			anomaly('inconsistent-offsets', "$_->[1] is in $tp, its producer was told otherwise") for @{ $found{$tp} };
 		}
 	}
-	anomaly('torn-transaction', "$txn->{id}: $there[0] is in the log, $missing[0] is not")
-	  if $txn->{state} eq 'info' && @there && @missing;
+	if ($brokers == 1)
+	{
+		anomaly('torn-transaction', "$txn->{id}: $there[0] is in the log, $missing[0] is not")
+		  if $txn->{state} eq 'info' && @there && @missing;
+	}
+	else
+	{
+		# other brokers commit for themselves: what is in one partition is one transaction there
+		for my $tp (sort keys %told)
+		{
+			my ($there, $told) = @{ $told{$tp} }{qw(there told)};
+			anomaly('torn-transaction', "$txn->{id}: $there of $told messages are in $tp")
+			  if $there > 0 && $there < $told && ($txn->{state} eq 'info' || $txn->{warned});
+		}
+	}
 	$txn->{in_log} = @there;
 	$txn->{not_in_log} = @missing;
 }
@@ -374,21 +430,24 @@ for (@polls)
 my (%consumed, %last, %groups);
 for (@effects)
 {
-	my ($group, $tp, $offset, $id, $by) = @$_;
+	my ($group, $tp, $offset, $id, $by, $led) = @$_;
 	my $txn = $txn{$by};
 	my $before = $last{$group}{$tp} // -1;
 
 	$groups{$group}{ $tp =~ s{/.*}{}r } = 1;
 	$txn->{effects}++ if $txn;
-	if (my $other = $consumed{$group}{$id})
+	if (my $others = $consumed{$group}{$id})
 	{
-		anomaly('duplicate-effect', "$group consumed $id in $tp at $offset in $by, and in $other");
+		my $why = $brokers == 1 ? 'at one server' : why_not_twice($txn, $led, @$others);
+		anomaly('duplicate-effect', "$group consumed $id in $tp at $offset in $by, and in "
+			. join(', ', map { $_->[0]{id} } @$others) . ": $why") if defined $why;
+		$count{'messages redelivered'}++;
 	}
-	elsif ($offset <= $before)
+	elsif ($offset <= $before && $brokers == 1)
 	{
 		anomaly('nonmonotonic-poll', "$group consumed $tp at $offset after $before");
 	}
-	$consumed{$group}{$id} = $by;
+	push @{ $consumed{$group}{$id} }, [ $txn // { id => $by, state => '' }, $led ];
 	$last{$group}{$tp} = $offset if $offset > $before;
 	show("$group in $by", $tp, $offset, $id);
 
@@ -406,9 +465,10 @@ for (@effects)
 		anomaly('vanished', "$group consumed $id in $tp at $offset, which is not in the log");
 	}
 
-	if (!$txn || $txn->{state} eq 'fail')
+	if (!$txn || fate_here($txn) eq 'aborted')
 	{
 		anomaly('effect-mismatch', "$group consumed $id in $by, which did not commit");
+		delete $polled{$by}{"$group $tp $offset=$id"} if $polled{$by};
 	}
 	elsif ($txn->{state} eq 'info' && !$polled{$by})
 	{
@@ -419,15 +479,37 @@ for (@effects)
 		anomaly('effect-mismatch', "$group consumed $id at $offset in $by, where it was not returned");
 	}
 }
+
+# In a cluster a message may be consumed again after a COMMIT of which it is not known
+# whether it has moved the position, and only then: undef if that is so.
+sub why_not_twice
+{
+	my ($txn, $led, @others) = @_;
+	my @all = sort { ($a->[0]{begin} // 0) <=> ($b->[0]{begin} // 0) } [ $txn // {}, $led ], @others;
+	my @clean = grep { ($_->[0]{state} // '') eq 'ok' && !$_->[0]{warned} } @all;
+
+	return 'both were acknowledged' if @clean > 1;
+	# a broker that led, and does not know that others do now, takes consumers whose COMMIT ends in doubt
+	$count{'messages consumed again in doubt, after that was acknowledged'} +=
+	  grep { @clean && ($_->[0]{begin} // 0) > $clean[0][0]{end} } @all;
+	# position and effects are of one transaction where the broker leads the partition itself
+	for my $i (1 .. $#all)
+	{
+		return "both where broker $all[$i][1] leads the partition, in this epoch"
+		  if $all[$i][1] ne '' && grep { $_->[1] eq $all[$i][1] } @all[ 0 .. $i - 1 ];
+	}
+	return undef;
+}
+
 for my $by (sort keys %polled)
 {
 	my $txn = $txn{$by};
 	my ($one) = sort keys %{ $polled{$by} } or next;
-	if ($txn->{state} eq 'ok')
+	if (fate_here($txn) eq 'committed')
 	{
 		anomaly('effect-mismatch', "$by committed, without its effect: $one");
 	}
-	elsif ($txn->{effects} || $txn->{in_log})
+	elsif ($txn->{effects} || ($txn->{in_log} && $brokers == 1))
 	{
 		anomaly('torn-transaction', "$by did something, but not: $one");
 	}
@@ -435,7 +517,7 @@ for my $by (sort keys %polled)
 for my $txn (values %txn)
 {
 	anomaly('torn-transaction', "$txn->{id}: effects, but no messages")
-	  if $txn->{state} eq 'info' && $txn->{effects} && $txn->{not_in_log};
+	  if $txn->{state} eq 'info' && $txn->{effects} && $txn->{not_in_log} && $brokers == 1;
 }
 
 # A group reads every topic that it has read from to the end.
@@ -466,8 +548,49 @@ for my $tp (sort keys %bounds)
 	  if @$offsets && $offsets->[-1] >= $end;
 }
 
-if (defined $server_log)
+# Every replica has the log, and nothing else below its end.
+for my $tp (sort keys %copies)
 {
+	my ($offsets, $ids) = @{ $log{$tp} || { offsets => [], ids => [] } }{qw(offsets ids)};
+	my %is = map { $offsets->[$_] => $ids->[$_] } 0 .. $#$offsets;
+	my ($start, undef, $end) = @{ $bounds{$tp} // [ 0, 0, 0 ] };
+	for my $broker (sort keys %{ $copies{$tp} })
+	{
+		my %has;
+		for (@{ $copies{$tp}{$broker} })
+		{
+			my ($offset, $id) = split /=/, $_, 2;
+			next if $offset < $start;
+			anomaly('replica-mismatch', "broker $broker has two messages in $tp at $offset") if defined $has{$offset};
+			$has{$offset} = $id;
+			anomaly('replica-mismatch', "broker $broker has $id in $tp at $offset, not " . ($is{$offset} // 'nothing'))
+			  if ($is{$offset} // '') ne $id && $offset < $end;
+		}
+		for my $offset (sort { $a <=> $b } grep { !defined $has{$_} } keys %is)
+		{
+			anomaly('replica-mismatch', "broker $broker has not $is{$offset} in $tp at $offset");
+		}
+		$count{'replicas compared'}++;
+	}
+}
+
+# How long partitions took nothing: gaps between acknowledgements, from the first to the last.
+my (%window, @all_windows);
+for my $tp (sort keys %acked)
+{
+	my @times = sort { $a <=> $b } @{ $acked{$tp} };
+	my @gaps = grep { $_ > $WINDOW } map { ($times[$_] - $times[ $_ - 1 ]) / 1e6 } 1 .. $#times;
+	$window{$tp} = [ sort { $a <=> $b } @gaps ];
+	push @all_windows, @gaps;
+	next if $no_minimum || $brokers == 1;
+	my ($after) = grep { $_ > $last_fault } @times;
+	anomaly('unavailable', sprintf('%s took nothing for %.1f s after the last fault', $tp, ($after - $last_fault) / 1e6))
+	  if defined $after && $after - $last_fault > $GRACE * 1e6;
+}
+
+for my $server_log (@server_logs)
+{
+	my $name = $server_log =~ s{.*/}{}r;
 	open(my $fh, '<', $server_log) or die "$server_log: $!\n";
 	while (<$fh>)
 	{
@@ -475,8 +598,28 @@ if (defined $server_log)
 		anomaly('server-crash', $_)
 		  if /\b(PANIC|TRAP|stack smashing|stuck spinlock)\b/ || (/terminated by signal (\d+)/ && $1 != 9)
 			|| /could not (?:open|read|access).*pgtopic/;
-		anomaly('unexpected-error', $_) if /\bpgtopic (?:launcher|maintenance) .*\bERROR:/;
+		if ($brokers == 1)
+		{
+			anomaly('unexpected-error', $_) if /\bpgtopic (?:launcher|maintenance) .*\bERROR:/;
+		}
+		# log_line_prefix of run.sh: backend type, SQLSTATE
+		elsif (my ($worker, $sqlstate, $what) = /\] (pgtopic \w+|logical replication \w+|walsender) (\w{5}) [^:]*((?:ERROR|FATAL|WARNING):  .*)/)
+		{
+			$errors{"log of $worker: $sqlstate"}++;
+			anomaly('unexpected-error', "$name: $worker: $sqlstate $what")
+			  if !log_line_expected($worker, $sqlstate, $what);
+		}
 	}
+}
+
+# What workers of a cluster say when others are not there, or they are ended; and PostgreSQL's
+# when a subscription is changed while its tables are being synchronised.
+sub log_line_expected
+{
+	my ($worker, $sqlstate, $what) = @_;
+	return 1 if $sqlstate =~ /^(?:08|57)/;      # connections, shutdowns
+	return 1 if $sqlstate =~ /^(?:55006|55P03|40P01|40001|53000)$/;
+	return $what =~ /terminating (?:logical replication|background) worker|terminating connection due to (?:unexpected postmaster exit|administrator command)|could not (?:connect to|receive data from|send data to)|replication slot ".*" (?:does not exist|is active)|could not send end-of-streaming|error reading result of streaming command|unexpected EOF|subscription table \d+ in subscription \d+ does not exist|replication origin with ID|timeout expired/;
 }
 
 $count{'transactions committed'} = grep { $_->{state} eq 'ok' } values %txn;
@@ -484,8 +627,17 @@ $count{'transactions rolled back'} = grep { $_->{state} eq 'fail' } values %txn;
 $count{'transactions with an unknown outcome'} = grep { $_->{state} eq 'info' } values %txn;
 $count{'unknown outcomes that happened'} =
   grep { $_->{state} eq 'info' && ($_->{in_log} || $_->{effects}) } values %txn;
+my %operations;
+my %role = (p => 'producers', n => 'numbered producers', c => 'consumers', x => 'pipes');
+for my $txn (values %txn)
+{
+	my $role = $role{ substr($txn->{id}, 0, 1) } // next;
+	my $how = $txn->{state} eq 'ok' ? ($txn->{warned} ? 'committed with a warning' : 'committed')
+	  : $txn->{state} eq 'fail' ? ($txn->{chosen} ? 'rolled back on purpose' : 'failed') : 'in doubt';
+	$operations{$role}{$how}++;
+}
 my $crashes = 0;
-/^(kill-9|immediate)/ and $crashes += $faults{$_} for keys %faults;
+/kill-9|^immediate/ and $crashes += $faults{$_} for keys %faults;
 $count{'crashes of the server'} = $crashes;
 
 # Does the run mean anything?
@@ -505,15 +657,41 @@ if (!$no_minimum)
 	push @too_little, 'no fetchers' unless %tails;
 }
 
+if (!$no_minimum && $brokers > 1)
+{
+	for (keys %log)
+	{
+		push @too_little, "nothing acknowledged in $_" unless $acked{$_};
+	}
+	push @too_little, 'no numbered transaction' unless grep { ($_->{mode} // '') eq 'numbered' } values %txn;
+	push @too_little, 'no replicas were compared' unless $count{'replicas compared'};
+}
+
 my ($tests, $failed) = (0, 0);
+print "# $brokers brokers\n" if $brokers > 1;
+for my $role (sort keys %operations)
+{
+	print "# transactions of $role: ", join(', ', map { "$operations{$role}{$_} $_" } sort keys %{ $operations{$role} }), "\n";
+}
 print "# $_: $count{$_}\n" for sort keys %count;
 print "# fault: $_: $faults{$_}\n" for sort keys %faults;
 print "# errors: $_: $errors{$_}\n" for sort keys %errors;
+for my $tp (sort keys %window)
+{
+	my @gaps = @{ $window{$tp} } or next;
+	printf "# unavailable: %s: %d times more than %d s, p50 %.1f s, max %.1f s\n", $tp, scalar @gaps, $WINDOW,
+	  $gaps[ @gaps / 2 ], $gaps[-1];
+}
+if (my @gaps = sort { $a <=> $b } @all_windows)
+{
+	printf "# unavailable: all: %d times more than %d s, p50 %.1f s, max %.1f s\n", scalar @gaps, $WINDOW,
+	  $gaps[ @gaps / 2 ], $gaps[-1];
+}
 for (@kinds)
 {
 	my ($kind, $text) = @$_;
 	my $found = delete $anomalies{$kind};
-	next if $kind eq 'server-crash' && !defined $server_log;
+	next if $kind eq 'server-crash' && !@server_logs;
 	result(!$found, "$kind: $text");
 	next unless $found;
 	print "# $found->{count} × $kind\n";

@@ -84,8 +84,9 @@ consume_directly(Client *c, ProducerTxn *txn, const char *group,
 	params[4] = txn->id;
 	res = client_exec(c, &out,
 					  "WITH m AS (INSERT INTO checker.effects"
-					  " (consumer_group, topic, partition, log_offset, id, txn)"
-					  " SELECT $2::text, $1::text, partition, log_offset, split_part(value, '|', 1), $5"
+					  " (consumer_group, topic, partition, log_offset, id, txn, led)"
+					  " SELECT $2::text, $1::text, partition, log_offset, split_part(value, '|', 1), $5,"
+					  " checker.led_here($1::text, partition)"
 					  " FROM consume($1::text::topic, $2::text, max_messages => $3::int, max_wait => $4::interval)"
 					  " RETURNING partition, log_offset, id)"
 					  " SELECT partition, log_offset, id || '|-|0|', NULL FROM m",
@@ -152,8 +153,8 @@ consume_by_client(Client *c, ProducerTxn *txn, const char *group,
 	params[5] = lists[2];
 	PQclear(client_exec(c, &out,
 						"INSERT INTO checker.effects"
-						" (consumer_group, topic, partition, log_offset, id, txn)"
-						" SELECT $2, $1, p, o, i, $3"
+						" (consumer_group, topic, partition, log_offset, id, txn, led)"
+						" SELECT $2, $1, p, o, i, $3, checker.led_here($1, p)"
 						" FROM unnest($4::int[], $5::bigint[], $6::text[])"
 						" WITH ORDINALITY AS u (p, o, i, n) ORDER BY n", 6, params));
 	for (int column = 0; column < 3; column++)
@@ -178,11 +179,10 @@ consume_autocommit(Client *c, const char *group, const char *topic)
 	Outcome		out;
 	int			messages = 0;
 
-	txn_start(c, &txn);
-	record(c, "begin", "%s\tautocommit", txn.id);
+	txn_start(c, &txn, "autocommit");
 	record(c, "commit", "%s", txn.id);
 	out = consume_directly(c, &txn, group, topic, &messages);
-	record(c, out == OUT_OK ? "ok" : out == OUT_LOST ? "info" : "fail", "%s", txn.id);
+	txn_outcome(c, &txn, out);
 	return out == OUT_OK && messages == 0;
 }
 
@@ -196,8 +196,7 @@ consume_in_transaction(Client *c, const char *group)
 
 	if (!begin_random(c, isolation, sizeof(isolation)))
 		return;
-	txn_start(c, &txn);
-	record(c, "begin", "%s\t%s", txn.id, isolation);
+	txn_start(c, &txn, isolation);
 
 	for (int i = 0; i < steps && out == OUT_OK; i++)
 	{
@@ -260,8 +259,7 @@ run_consumer(Client *c, const char *group)
 			wait_outside(c, group, topic);
 		else
 			consume_in_transaction(c, group);
-		if (chance(c, 1))
-			client_disconnect(c);
+		client_wander(c);
 		if (!draining)
 			nap_ms(rnd_below(c, 10));
 	}
@@ -287,8 +285,7 @@ run_pipe(Client *c)
 
 		if (!begin_random(c, isolation, sizeof(isolation)))
 			continue;
-		txn_start(c, &txn);
-		record(c, "begin", "%s\t%s", txn.id, isolation);
+		txn_start(c, &txn, isolation);
 		out = consume_somehow(c, &txn, "pipe", MAIN_TOPIC, &messages);
 		if (out == OUT_OK && messages > 0)
 			out = messages == 1 ? produce_one(c, &txn, DERIVED_TOPIC)
@@ -302,6 +299,7 @@ run_pipe(Client *c)
 			txn_rollback(c, &txn);
 		else
 			txn_commit(c, &txn);
+		client_wander(c);
 		if (!draining)
 			nap_ms(rnd_below(c, 50));
 	}
@@ -318,6 +316,9 @@ drain_group(Client *c, const char *group, const char *topic)
 	{
 		if (!client_connect(c))
 			return false;
+		client_wander(c);
+		if (c->conn == NULL)
+			continue;
 		empty = consume_autocommit(c, group, topic) ? empty + 1 : 0;
 	}
 	return true;

@@ -172,6 +172,7 @@ run_fetcher(Client *c, int number)
 		}
 		else
 			fetch_tail(c, &tail, p, max_wait);
+		client_wander(c);
 		if (!draining && !single)
 			nap_ms(rnd_below(c, 15));
 	}

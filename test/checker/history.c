@@ -85,6 +85,7 @@ client_init(Client *c, const Options *opt, Shared *shared, const char *name,
 		c->rng = (c->rng ^ (uint64_t) (unsigned char) *p) * UINT64_C(0x100000001b3);
 	c->next_txn = 1;
 	c->next_id = 1;
+	c->broker = number % opt->brokers;
 
 	snprintf(path, sizeof(path), "%s/%s.hist", opt->dir, c->name);
 	c->hist = fopen(path, "w");

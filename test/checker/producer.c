@@ -38,10 +38,26 @@ append(Buffer *b, const char *s)
 }
 
 void
-txn_start(Client *c, ProducerTxn *txn)
+txn_start(Client *c, ProducerTxn *txn, const char *mode)
 {
 	snprintf(txn->id, sizeof(txn->id), "%s.%ld", c->name, c->next_txn++);
 	txn->calls = 0;
+	c->warned = false;
+	record(c, "begin", "%s\t%s\t%d", txn->id, mode, c->broker + 1);
+}
+
+/* What is known of a transaction when COMMIT, or a statement that commits, has ended so. */
+void
+txn_outcome(Client *c, ProducerTxn *txn, Outcome out)
+{
+	if (out == OUT_OK)
+		record(c, "ok", c->warned ? "%s\twarned" : "%s", txn->id);
+	else if (out == OUT_LOST)
+		record(c, "info", "%s", txn->id);
+	else if (c->warned || strcmp(c->sqlstate, "08007") == 0)
+		record(c, "info", "%s\trefused", txn->id);
+	else
+		record(c, "fail", "%s", txn->id);
 }
 
 static void
@@ -277,12 +293,9 @@ txn_commit(Client *c, ProducerTxn *txn)
 		return;
 	}
 	res = client_exec(c, &out, "COMMIT", 0, NULL);
-	if (out == OUT_OK && strcmp(PQcmdStatus(res), "COMMIT") == 0)
-		record(c, "ok", "%s", txn->id);
-	else if (out == OUT_LOST)
-		record(c, "info", "%s", txn->id);
-	else
-		record(c, "fail", "%s", txn->id);
+	if (out == OUT_OK && strcmp(PQcmdStatus(res), "COMMIT") != 0)
+		out = OUT_FAILED;
+	txn_outcome(c, txn, out);
 	PQclear(res);
 }
 
@@ -312,11 +325,10 @@ autocommit(Client *c)
 	ProducerTxn txn;
 	Outcome		out;
 
-	txn_start(c, &txn);
-	record(c, "begin", "%s\tautocommit", txn.id);
+	txn_start(c, &txn, "autocommit");
 	record(c, "commit", "%s", txn.id);
 	out = produce_something(c, &txn);
-	record(c, out == OUT_OK ? "ok" : out == OUT_LOST ? "info" : "fail", "%s", txn.id);
+	txn_outcome(c, &txn, out);
 }
 
 static void
@@ -343,8 +355,7 @@ transaction(Client *c, bool holder)
 
 	if (!begin_random(c, isolation, sizeof(isolation)))
 		return;
-	txn_start(c, &txn);
-	record(c, "begin", "%s\t%s", txn.id, isolation);
+	txn_start(c, &txn, isolation);
 
 	for (int i = 0; i < steps && out == OUT_OK; i++)
 	{
@@ -409,10 +420,126 @@ run_producer(Client *c, bool holder)
 			autocommit(c);
 		else
 			transaction(c, holder);
-		/* now and then a new session, and so a new sticky partition */
-		if (chance(c, 1))
-			client_disconnect(c);
+		/* a new session has a new sticky partition, too */
+		client_wander(c);
 		nap_ms(rnd_below(c, holder ? 1500 : 25));
+	}
+	client_disconnect(c);
+}
+
+/* A call of a numbered producer, which may be made several times. */
+typedef struct NumberedCall
+{
+	int			partition;
+	char		partition_text[16];
+	char		sequence[24];
+	Buffer		values;
+	Buffer		ids;
+	PGresult   *result;			/* of the last attempt */
+} NumberedCall;
+
+#define MAX_NUMBERED_CALLS	4
+#define NUMBERED_PARTITIONS	4	/* of the main topic, from its first one on */
+
+static Outcome
+numbered_call(Client *c, NumberedCall *call)
+{
+	const char *params[] = {MAIN_TOPIC, call->values.data, call->partition_text, c->name, call->sequence};
+	Outcome		out;
+
+	PQclear(call->result);
+	call->result = client_exec(c, &out,
+							   "SELECT partition, first_offset, last_offset FROM produce_batch($1, $2::text[],"
+							   " partition => $3::int, producer => $4, sequence => $5::bigint)", 5, params);
+	return out;
+}
+
+/* The whole transaction, once.  It is to be made again unless that is OUT_OK. */
+static Outcome
+numbered_attempt(Client *c, ProducerTxn *txn, NumberedCall *calls, int n, bool autocommit)
+{
+	Outcome		out;
+	PGresult   *res;
+
+	c->warned = false;
+	if (autocommit)
+	{
+		record(c, "commit", "%s", txn->id);
+		out = numbered_call(c, &calls[0]);
+		return out == OUT_OK && c->warned ? OUT_FAILED : out;
+	}
+	out = client_command(c, "BEGIN");
+	for (int i = 0; i < n && out == OUT_OK; i++)
+		out = numbered_call(c, &calls[i]);
+	if (out != OUT_OK || chance(c, 5))
+	{
+		client_command(c, "ROLLBACK");
+		return OUT_FAILED;
+	}
+	record(c, "commit", "%s", txn->id);
+	res = client_exec(c, &out, "COMMIT", 0, NULL);
+	if (out == OUT_OK && (c->warned || strcmp(PQcmdStatus(res), "COMMIT") != 0))
+		out = OUT_FAILED;
+	PQclear(res);
+	return out;
+}
+
+/*
+ * Producers that number their messages try a transaction until it is known to be
+ * committed, with any broker.  However often that is, each message is there once.
+ */
+void
+run_numbered(Client *c)
+{
+	long		next[NUMBERED_PARTITIONS] = {0};
+
+	while (c->shared->phase <= PHASE_CALM && client_connect(c))
+	{
+		int			n = 1 + rnd_below(c, MAX_NUMBERED_CALLS);
+		bool		autocommit = n == 1 && chance(c, 50);
+		NumberedCall calls[MAX_NUMBERED_CALLS] = {0};
+		ProducerTxn txn;
+		int			attempts = 0;
+		bool		done = false;
+
+		txn_start(c, &txn, "numbered");
+		for (int i = 0; i < n; i++)
+		{
+			NumberedCall *call = &calls[i];
+			int			messages = chance(c, 50) ? 1 : 1 + rnd_below(c, 40);
+
+			call->partition = rnd_below(c, NUMBERED_PARTITIONS);
+			snprintf(call->partition_text, sizeof(call->partition_text), "%d", call->partition);
+			snprintf(call->sequence, sizeof(call->sequence), "%ld", next[call->partition]);
+			next[call->partition] += messages;
+			fill_batch(c, messages, &call->values, NULL, &call->ids);
+			record(c, "invoke", "%s\t%d\t" MAIN_TOPIC "\t%s", txn.id, ++txn.calls, call->ids.data);
+		}
+		while (!done && client_connect(c))
+		{
+			done = numbered_attempt(c, &txn, calls, n, autocommit) == OUT_OK;
+			attempts++;
+			if (!done)
+			{
+				client_wander(c);
+				nap_ms(rnd_below(c, 200));
+			}
+		}
+		for (int i = 0; i < n; i++)
+		{
+			for (int row = 0; done && row < PQntuples(calls[i].result); row++)
+				record(c, "sent", "%s\t%d\t" MAIN_TOPIC "\t%s\t%s\t%s", txn.id, i + 1,
+					   PQgetvalue(calls[i].result, row, 0), PQgetvalue(calls[i].result, row, 1),
+					   PQgetvalue(calls[i].result, row, 2));
+			PQclear(calls[i].result);
+			free(calls[i].values.data);
+			free(calls[i].ids.data);
+		}
+		if (attempts > 1)
+			record(c, "retried", "%s\t%d", txn.id, attempts);
+		record(c, done ? "ok" : "info", "%s", txn.id);
+		client_wander(c);
+		nap_ms(rnd_below(c, 40));
 	}
 	client_disconnect(c);
 }

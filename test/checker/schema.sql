@@ -1,12 +1,25 @@
--- What the workload needs in the database.
+-- What the workload needs in each database.  The topics are made with
+--	 -v replicas=N	so many of each partition; without it by another broker
 \set ON_ERROR_STOP on
 \set QUIET on
 CREATE EXTENSION IF NOT EXISTS pgtopic;
 CREATE SCHEMA checker;
 
 -- Small segments, so that the log goes through many of them.
-SELECT create_topic('checker.events', partitions => 4, retention => NULL, segment_messages => 1000) \g /dev/null
-SELECT create_topic('checker.derived', partitions => 2, retention => NULL, segment_messages => 5000) \g /dev/null
+\if :{?replicas}
+SELECT create_topic('checker.events', partitions => 4, replication_factor => :replicas, retention => NULL, segment_messages => 1000) \g /dev/null
+SELECT create_topic('checker.derived', partitions => 2, replication_factor => :replicas, retention => NULL, segment_messages => 5000) \g /dev/null
+\endif
+
+-- Where a partition is led, if this broker does, and since when: 'broker epoch'.
+-- NULL where that is not known, or this transaction looks at what was before.
+CREATE FUNCTION checker.led_here(t text, p int) RETURNS text LANGUAGE sql VOLATILE AS $$
+	SELECT me.self || ' ' || led.leader_epoch
+		FROM pgtopic.cluster me JOIN pgtopic.partition led ON led.leader = me.self
+		JOIN pgtopic.topic ON topic.id = led.topic_id
+		WHERE topic.name = t AND led.partition = p
+			AND current_setting('transaction_isolation') = 'read committed'
+$$;
 
 -- What the consumers did, in the transactions in which they consumed.  No
 -- unique constraint: finding a duplicate is the checker's job.
@@ -17,7 +30,8 @@ CREATE TABLE checker.effects (
 	partition int NOT NULL,
 	log_offset bigint NOT NULL,
 	id text NOT NULL,
-	txn text NOT NULL
+	txn text NOT NULL,
+	led text
 );
 
 -- An insert here makes COMMIT fail.

@@ -24,7 +24,7 @@
 
 typedef enum Role
 {
-	ROLE_PRODUCER, ROLE_PIPE, ROLE_CONSUMER, ROLE_FETCHER, ROLE_NEMESIS, ROLES
+	ROLE_PRODUCER, ROLE_NUMBERED, ROLE_PIPE, ROLE_CONSUMER, ROLE_FETCHER, ROLE_NEMESIS, ROLES
 } Role;
 
 typedef struct Child
@@ -41,9 +41,10 @@ static void
 usage(void)
 {
 	fprintf(stderr,
-			"usage: workload --dir FOLDER --datadir FOLDER --bindir FOLDER --logfile FILE\n"
-			"                [--duration SECONDS] [--seed N] [--producers N] [--consumers N]\n"
-			"                [--pipes N] [--fetchers N] [--no-nemesis]\n");
+			"usage: workload --dir FOLDER --bindir FOLDER --broker 'DATADIR FOLDER PORT'...\n"
+			"                [--proxies SOCKET] [--shim LIBRARY] [--duration SECONDS] [--seed N]\n"
+			"                [--producers N] [--numbered N] [--consumers N] [--pipes N] [--fetchers N]\n"
+			"                [--no-nemesis]\n");
 	exit(2);
 }
 
@@ -52,12 +53,14 @@ parse_options(int argc, char **argv, Options *opt)
 {
 	static const struct option longopts[] = {
 		{"dir", required_argument, NULL, 'd'},
-		{"datadir", required_argument, NULL, 'D'},
 		{"bindir", required_argument, NULL, 'b'},
-		{"logfile", required_argument, NULL, 'l'},
+		{"broker", required_argument, NULL, 'B'},
+		{"proxies", required_argument, NULL, 'P'},
+		{"shim", required_argument, NULL, 'S'},
 		{"duration", required_argument, NULL, 't'},
 		{"seed", required_argument, NULL, 's'},
 		{"producers", required_argument, NULL, 'p'},
+		{"numbered", required_argument, NULL, 'u'},
 		{"consumers", required_argument, NULL, 'c'},
 		{"pipes", required_argument, NULL, 'x'},
 		{"fetchers", required_argument, NULL, 'f'},
@@ -68,7 +71,7 @@ parse_options(int argc, char **argv, Options *opt)
 
 	*opt = (Options)
 	{
-		.duration = 30, .seed = 1, .producers = 4, .consumers = 3, .pipes = 1,
+		.duration = 30, .seed = 1, .producers = 4, .numbered = 2, .consumers = 3, .pipes = 1,
 		.fetchers = 4, .nemesis = true
 	};
 	while ((ch = getopt_long(argc, argv, "", longopts, NULL)) != -1)
@@ -76,11 +79,21 @@ parse_options(int argc, char **argv, Options *opt)
 		switch (ch)
 		{
 			case 'd': opt->dir = optarg; break;
-			case 'D': opt->datadir = optarg; break;
 			case 'b': opt->bindir = optarg; break;
-			case 'l': opt->logfile = optarg; break;
+			case 'P': opt->proxies = optarg; break;
+			case 'S': opt->shim = optarg; break;
+			case 'B':
+				{
+					Broker	   *broker = &opt->broker[opt->brokers];
+
+					if (++opt->brokers > MAX_BROKERS ||
+						sscanf(optarg, "%399s %399s %15s", broker->datadir, broker->folder, broker->port) != 3)
+						usage();
+				}
+				break;
 			case 't': opt->duration = atof(optarg); break;
 			case 's': opt->seed = strtoull(optarg, NULL, 10); break;
+			case 'u': opt->numbered = atoi(optarg); break;
 			case 'p': opt->producers = atoi(optarg); break;
 			case 'c': opt->consumers = atoi(optarg); break;
 			case 'x': opt->pipes = atoi(optarg); break;
@@ -89,16 +102,16 @@ parse_options(int argc, char **argv, Options *opt)
 			default: usage();
 		}
 	}
-	if (opt->dir == NULL || optind != argc ||
-		(opt->nemesis && (opt->datadir == NULL || opt->bindir == NULL || opt->logfile == NULL)) ||
-		opt->producers + 2 * opt->consumers + opt->pipes + opt->fetchers + 1 > MAX_CHILDREN)
+	if (opt->dir == NULL || optind != argc || opt->brokers == 0 ||
+		(opt->nemesis && (opt->bindir == NULL || (opt->brokers > 1 && opt->proxies == NULL))) ||
+		opt->producers + opt->numbered + 2 * opt->consumers + opt->pipes + opt->fetchers + 1 > MAX_CHILDREN)
 		usage();
 }
 
 static void
 start_child(const Options *opt, Shared *shared, Role role, int number, double seconds)
 {
-	static const char *const names[ROLES] = {"p", "x", "c", "f", "nemesis"};
+	static const char *const names[ROLES] = {"p", "n", "x", "c", "f", "nemesis"};
 	pid_t		pid = fork();
 	Client		c;
 
@@ -116,8 +129,14 @@ start_child(const Options *opt, Shared *shared, Role role, int number, double se
 	}
 
 	client_init(&c, opt, shared, names[role], number);
+	/* some see the errors of brokers that wait for others, some do not wait so long */
+	if (opt->brokers > 1 && role != ROLE_NEMESIS)
+		c.deadline = number % 2 ? 12000 : 4000;
 	switch (role)
 	{
+		case ROLE_NUMBERED:
+			run_numbered(&c);
+			break;
 		case ROLE_PRODUCER:
 			run_producer(&c, number == 1);
 			break;
@@ -213,15 +232,17 @@ drain(Client *c)
 	int64_t		deadline = now_us() + DRAIN_LIMIT;
 
 	c->shared->phase = PHASE_DRAIN_PIPES;
-	if (!wait_role(c, ROLE_PRODUCER, deadline) || !wait_role(c, ROLE_PIPE, deadline))
+	if (!wait_role(c, ROLE_PRODUCER, deadline) || !wait_role(c, ROLE_NUMBERED, deadline) ||
+		!wait_role(c, ROLE_PIPE, deadline))
 		return false;
-	if (!wait_sessions(c, "px", deadline))
+	if (!wait_sessions(c, "pnx", deadline))
 		return false;
 	c->shared->phase = PHASE_DRAIN;
 	if (!wait_role(c, ROLE_CONSUMER, deadline) || !wait_role(c, ROLE_FETCHER, deadline) ||
-		!wait_sessions(c, "pxcf", deadline))
+		!wait_sessions(c, "pnxcf", deadline))
 		return false;
 
+	c->pinned = false;
 	/* A consumer may have found nothing because another was at it. */
 	for (int g = 0; g < 2; g++)
 		if (!drain_group(c, groups[g], MAIN_TOPIC) || !drain_group(c, groups[g], DERIVED_TOPIC))
@@ -254,6 +275,8 @@ main(int argc, char **argv)
 	calm = opt.duration / 5 < 6 ? opt.duration / 5 : 6;
 	for (int i = 1; i <= opt.producers; i++)
 		start_child(&opt, shared, ROLE_PRODUCER, i, 0);
+	for (int i = 1; i <= opt.numbered; i++)
+		start_child(&opt, shared, ROLE_NUMBERED, i, 0);
 	for (int i = 1; i <= opt.pipes; i++)
 		start_child(&opt, shared, ROLE_PIPE, i, 0);
 	for (int i = 1; i <= 2 * opt.consumers; i++)
@@ -264,6 +287,8 @@ main(int argc, char **argv)
 		start_child(&opt, shared, ROLE_NEMESIS, 0, opt.duration - calm);
 
 	client_init(&c, &opt, shared, "final", 0);
+	if (opt.brokers > 1)
+		record(&c, "cluster", "%d", opt.brokers);
 	wait_role(&c, ROLE_NEMESIS, begin + (int64_t) (opt.duration * 1e6) + DRAIN_LIMIT);
 	if (shared->phase == PHASE_RUN)
 		shared->phase = PHASE_CALM;

@@ -1,7 +1,8 @@
 /*
  * workload.h
  *		The load that the history checker judges: processes that produce, consume
- *		and fetch, one that breaks things, and one history file for each.
+ *		and fetch, one that breaks things, and one history file for each.  All of it
+ *		works with one server, and with the brokers of a cluster.
  *
  * README.md describes the history format and the anomalies.
  */
@@ -35,15 +36,28 @@ typedef struct Shared
 	volatile Phase phase;
 } Shared;
 
+/* A server; its folder has its socket, log, and what else run.sh puts there. */
+typedef struct Broker
+{
+	char		datadir[400];
+	char		folder[400];	/* also what to connect to */
+	char		port[16];
+} Broker;
+
+#define MAX_BROKERS		8
+
 typedef struct Options
 {
 	const char *dir;			/* where the histories go */
-	const char *datadir;		/* the server's, for the nemesis */
 	const char *bindir;
-	const char *logfile;
+	const char *proxies;		/* the socket of proxies.pl; NULL: none */
+	const char *shim;			/* the library of shim.c; NULL: none */
+	Broker		broker[MAX_BROKERS];	/* number n of the cluster is broker[n - 1] */
+	int			brokers;
 	double		duration;
 	uint64_t	seed;
 	int			producers;
+	int			numbered;		/* producers that number their messages */
 	int			consumers;		/* of each of the two groups */
 	int			pipes;
 	int			fetchers;
@@ -55,6 +69,12 @@ typedef struct Client
 	char		name[16];
 	FILE	   *hist;
 	PGconn	   *conn;
+	int			broker;			/* index of the one that it is, or tries to be, connected to */
+	bool		pinned;			/* it does not go to another one */
+	int			deadline;		/* ms until it goes, if there is no answer; 0: stays */
+	int			unhappy;		/* errors of this broker that another might not give */
+	bool		warned;			/* the transaction may not be what COMMIT says */
+	char		sqlstate[6];	/* of the last error */
 	uint64_t	rng;
 	Shared	   *shared;
 	const Options *opt;
@@ -84,8 +104,11 @@ extern char *make_value(const char *id, const char *key, int pad);
 extern bool value_ok(const char *value, const char *key, char *id, size_t idlen);
 
 /* client.c */
+extern bool in_cluster(const Client *c);
 extern bool client_connect(Client *c);
+extern bool client_connect_to(Client *c, int broker);
 extern void client_disconnect(Client *c);
+extern void client_wander(Client *c);
 extern PGresult *client_exec(Client *c, Outcome *out, const char *sql,
 							 int nparams, const char *const *params);
 extern Outcome client_command(Client *c, const char *sql);
@@ -99,7 +122,8 @@ typedef struct ProducerTxn
 	int			calls;			/* numbered from 1 */
 } ProducerTxn;
 
-extern void txn_start(Client *c, ProducerTxn *txn);
+extern void txn_start(Client *c, ProducerTxn *txn, const char *mode);
+extern void txn_outcome(Client *c, ProducerTxn *txn, Outcome out);
 extern Outcome produce_one(Client *c, ProducerTxn *txn, const char *topic);
 extern Outcome produce_many(Client *c, ProducerTxn *txn, const char *topic, int n);
 extern void txn_commit(Client *c, ProducerTxn *txn);
@@ -108,15 +132,17 @@ extern void txn_broken(Client *c, ProducerTxn *txn, Outcome out);
 
 /* The roles; each runs in a process of its own until its phase is over. */
 extern void run_producer(Client *c, bool holder);
+extern void run_numbered(Client *c);
 extern void run_consumer(Client *c, const char *group);
 extern void run_pipe(Client *c);
 extern void run_fetcher(Client *c, int number);
 extern void run_nemesis(Client *c, double seconds);
-extern void crash_server(Client *c);
+extern void crash_servers(Client *c);
 
 /* consumer.c, final.c */
 extern bool drain_group(Client *c, const char *group, const char *topic);
 extern bool sessions_gone(Client *c, const char *roles);
+extern bool wait_in_sync(Client *c, int seconds);
 extern bool final_read(Client *c);
 
 #endif							/* WORKLOAD_H */

@@ -8,7 +8,7 @@
 #   regress    sql/*.sql in the order of test/regress_schedule       (REGRESS_TESTS="a b": only those)
 #   isolation  test/isolation/specs/*.spec, order of test/isolation/schedule   (ISOLATION_TESTS="a b")
 #   tap        test/t/*.pl                                   (TAP="test/t/010_a.pl ...")
-#   checker    test/checker/run.sh, history under load and crashes  (DURATION=seconds, 30)
+#   checker    test/checker/run.sh, history under load and faults, of a server and of a cluster (DURATION=seconds each, 30)
 # The last line is "N passed, N failed" and maybe ", N skipped", over all of them.
 # KEEP=1 leaves the temporary folder; TAP_JOBS=n runs that many TAP scripts at a time.
 . "$(dirname "$0")/lib.sh"
@@ -201,17 +201,13 @@ run_tap()
 	fi
 }
 
-run_checker()
+# check_history LOG ARGUMENT...: with the servers that were started last
+check_history()
 {
-	local log=$PGT_TMP/checker.log status
-	[ -e "$TREE/test/checker/run.sh" ] || return
-
-	stop_server
-	server=
-	start_server checker || { count 0 1 0; return; }
-	(cd "$TREE" && in_temp env DURATION="${DURATION:-30}" test/checker/run.sh) 2>&1 | tee "$log"
+	local log=$1 status
+	shift
+	(cd "$TREE" && in_temp env DURATION="${DURATION:-30}" test/checker/run.sh "$@") 2>&1 | tee "$log"
 	status=${PIPESTATUS[0]}
-	stop_server immediate
 	if grep -qE '^1\.\.[0-9]' "$log"; then
 		count "$(grep -cE '^ok ' "$log")" "$(grep -cE '^not ok ' "$log")" 0
 		[ "$status" = 0 ] || grep -qE '^not ok ' "$log" || count 0 1 0
@@ -221,6 +217,27 @@ run_checker()
 		count 0 1 0
 	fi
 	if [ "$status" != 0 ]; then show "$PGHOST/log" 60; fi
+}
+
+run_checker()
+{
+	local i
+	[ -e "$TREE/test/checker/run.sh" ] || return
+
+	stop_server
+	server=
+	start_server checker || { count 0 1 0; return; }
+	check_history "$PGT_TMP/checker.log"
+	stop_server immediate
+
+	for i in 3 2 1; do
+		start_server broker$i || { count 0 1 0; return; }
+	done
+	check_history "$PGT_TMP/checker-cluster.log" --brokers 3 --no-check-test
+	for i in 1 2 3; do
+		PGT_DATADIR=$PGT_TMP/broker$i/data
+		stop_server immediate
+	done
 }
 
 # The server that regress and isolation share, from when the first needs it.

@@ -164,7 +164,7 @@ result_is($s[1], $_->[0], $_->[1], "... and nothing has happened") for [ 'SELECT
 # whom broker 2 cannot reach, it complains of
 $cluster->stop(1);
 $cluster->wait_until(2, "SELECT state FROM broker_status WHERE broker = 1", 'a broker that is down is fenced', 'fenced');
-error_is($s[2], "SELECT fetch_messages_bytes('bytes', 0, 0)", '57P03', qr/partition 0 of topic "bytes" is unavailable/, '... and what nobody else has is unavailable');
+ok(defined $s[2]->query("SELECT fetch_messages_bytes('bytes', 0, 0)"), '... and what it led can be read') or diag($s[2]->error);
 unlike($s[2]->error, qr/\Q$password\E/, '... without its password');
 $cluster->start(1);
 $cluster->wait_in_sync(undef, 'back again');
