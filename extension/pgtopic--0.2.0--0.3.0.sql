@@ -13,6 +13,10 @@ COMMENT ON COLUMN pgtopic.partition.revision IS 'grows with each change of the p
 ALTER TABLE pgtopic.partition ADD COLUMN unclean_epoch int NOT NULL DEFAULT 0;
 COMMENT ON COLUMN pgtopic.partition.unclean_epoch IS 'the leader epoch of the last election that lost messages; 0: none';
 
+ALTER TABLE pgtopic.partition ADD COLUMN has_tables boolean NOT NULL DEFAULT true;
+UPDATE pgtopic.partition p SET has_tables = c.self = ANY (p.replicas) FROM pgtopic.cluster c WHERE c.self <> 0;
+COMMENT ON COLUMN pgtopic.partition.has_tables IS 'whether this broker has a replica; so that a database that is made from a dump of it knows what is missing';
+
 ALTER TABLE pgtopic.broker ADD COLUMN fenced boolean NOT NULL DEFAULT false;
 ALTER TABLE pgtopic.broker ADD COLUMN fencings int NOT NULL DEFAULT 0;
 COMMENT ON COLUMN pgtopic.broker.fenced IS 'the controller counts it as gone: it leads nothing that another one can lead';

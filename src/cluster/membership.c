@@ -39,6 +39,7 @@
 #include "cluster/change.h"
 #include "cluster/membership.h"
 #include "cluster/publish.h"
+#include "cluster/restored.h"
 #include "cluster/store.h"
 #include "cluster/subscribe.h"
 #include "peer/call.h"
@@ -176,6 +177,41 @@ check_leads_here(const char *conninfo)
 				 errhint("Use ALTER ROLE … REPLICATION.")));
 }
 
+/* All topics' ids, in the caller's memory. */
+static int32 *
+read_topics(int *count)
+{
+	int32	   *topics;
+
+	extension_execute(SPI_OK_SELECT, "SELECT id FROM pgtopic.topic ORDER BY id");
+	*count = (int) SPI_processed;
+	topics = palloc((*count + 1) * sizeof(int32));
+	for (int i = 0; i < *count; i++)
+	{
+		bool		isnull;
+
+		topics[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	return topics;
+}
+
+/* What is from a dump of a broker has no other replicas any more. */
+static void
+settle_topics(void)
+{
+	int			count;
+	int32	   *topics = read_topics(&count);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (!restored_settle(topics[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("a dump is being restored into this database"),
+					 errhint("Try again when that is done.")));
+	}
+}
+
 void
 membership_create(const char *own_conninfo)
 {
@@ -192,6 +228,7 @@ membership_create(const char *own_conninfo)
 
 	extension_owner_begin(&saved);
 	SPI_connect();
+	settle_topics();
 	image = image_from_catalog(new_cluster_id(), own_conninfo);
 	strlcpy(store.cluster_id, image->cluster_id, sizeof(store.cluster_id));
 	store.self = image->brokers[0].id;
@@ -425,6 +462,8 @@ static void
 forget_cluster(bool with_topics)
 {
 	ExtensionOwner saved;
+	int			count;
+	int32	   *topics;
 
 	subscribe_drop_all();
 	extension_owner_begin(&saved);
@@ -439,6 +478,9 @@ forget_cluster(bool with_topics)
 	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.topic SET replication_factor = 1, min_insync_replicas = NULL");
 	if (with_topics)
 		apply_no_topics();
+	topics = read_topics(&count);
+	for (int i = 0; i < count; i++)
+		restored_forget_leaders(topics[i]);
 	SPI_finish();
 	extension_owner_end(&saved);
 	cluster_invalidate();
