@@ -13,6 +13,10 @@ COMMENT ON COLUMN pgtopic.partition.revision IS 'grows with each change of the p
 ALTER TABLE pgtopic.partition ADD COLUMN unclean_epoch int NOT NULL DEFAULT 0;
 COMMENT ON COLUMN pgtopic.partition.unclean_epoch IS 'the leader epoch of the last election that lost messages; 0: none';
 
+ALTER TABLE pgtopic.partition ADD COLUMN has_tables boolean NOT NULL DEFAULT true;
+UPDATE pgtopic.partition p SET has_tables = c.self = ANY (p.replicas) FROM pgtopic.cluster c WHERE c.self <> 0;
+COMMENT ON COLUMN pgtopic.partition.has_tables IS 'whether this broker has a replica; so that a database that is made from a dump of it knows what is missing';
+
 ALTER TABLE pgtopic.broker ADD COLUMN fenced boolean NOT NULL DEFAULT false;
 ALTER TABLE pgtopic.broker ADD COLUMN fencings int NOT NULL DEFAULT 0;
 COMMENT ON COLUMN pgtopic.broker.fenced IS 'the controller counts it as gone: it leads nothing that another one can lead';
@@ -111,6 +115,33 @@ CREATE OR REPLACE VIEW @extschema@.partition_status WITH (security_barrier) AS
     WHERE pgtopic.can_use(t.id);
 COMMENT ON COLUMN @extschema@.partition_status.leader IS 'the broker that takes messages; NULL: none, until one of isr is back';
 COMMENT ON COLUMN @extschema@.broker_status.state IS 'online; leaving; offline: it does not answer this broker; fenced: the controller counts it as gone, and others lead what they can of its partitions';
+
+----------------------------------------------------------------------
+-- A broker in the place of one that is gone
+----------------------------------------------------------------------
+
+ALTER TABLE pgtopic.cluster ADD COLUMN first_number int NOT NULL DEFAULT 0;
+COMMENT ON COLUMN pgtopic.cluster.first_number IS 'while self is 0: the least number that this broker can get';
+
+DROP FUNCTION @extschema@.join_cluster(text, text);
+CREATE FUNCTION @extschema@.join_cluster(bootstrap_conninfo text, own_conninfo text, replaces int DEFAULT NULL) RETURNS int
+    AS 'MODULE_PATHNAME', 'pgtopic_join_cluster' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.join_cluster(text, text, int)
+    IS 'joins this database to the cluster that the first connection string leads to, maybe in the place of a broker that is gone; returns the number of this broker';
+REVOKE ALL ON FUNCTION @extschema@.join_cluster(text, text, int) FROM PUBLIC;
+
+DROP FUNCTION @extschema@.remove_broker(int);
+CREATE FUNCTION @extschema@.remove_broker(broker int, replacement int DEFAULT NULL) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_remove_broker' LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION @extschema@.remove_broker(int, int)
+    IS 'takes a broker that will not come back out of the cluster, and has another one take its place';
+REVOKE ALL ON FUNCTION @extschema@.remove_broker(int, int) FROM PUBLIC;
+
+DROP FUNCTION pgtopic.peer_invite(text, text);
+-- Brokers of before this version call it without the last one.
+CREATE FUNCTION pgtopic.peer_invite(cluster_id text, encoding text, first_number int DEFAULT 0) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_invite' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_invite(text, text, int) IS 'invites this database to a cluster that it has asked to join';
 
 ----------------------------------------------------------------------
 -- Idempotent producers

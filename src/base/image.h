@@ -179,6 +179,14 @@ extern bool image_set_conninfo(Image *image, int32 broker, const char *conninfo,
 extern bool image_remove_broker(Image *image, int32 broker, bool gone, ImageProblem *problem);
 
 /*
+ * Takes out a broker that is gone, as above, and has another one take its place: in
+ * each partition that has, or is to have, a replica at the broker, the replacement is
+ * to have one, in the same place among them, unless it is to have one anyway.
+ * Refused too: the replacement is leaving.
+ */
+extern bool image_replace_broker(Image *image, int32 broker, int32 replacement, ImageProblem *problem);
+
+/*
  * Fences a broker that is not there.  *changed is false if it is fenced already.
  * Refused (IMAGE_NOT_NOW): it is the last one that is not fenced.
  *

@@ -158,14 +158,38 @@ delete_broker(Image *image, int i)
 	image->brokers_count--;
 }
 
-/* What a broker has that is not there any more. */
+/* Has a replica go to a certain broker, or nowhere if that one has, or is to have, one. */
 static void
-take_out_of_partition(const Image *image, ImagePartition *partition, int32 broker, Load *load)
+move_to(ImagePartition *partition, int32 broker, int32 replacement)
+{
+	int32		target[IMAGE_BROKERS_MAX];
+	int			count;
+	const int32 *list = destination(partition, &count);
+
+	if (!list_has(list, count, broker))
+		return;
+	memcpy(target, list, sizeof(int32) * count);
+	if (list_has(target, count, replacement))
+		count = list_without(target, count, broker);
+	for (int i = 0; i < count; i++)
+	{
+		if (target[i] == broker)
+			target[i] = replacement;
+	}
+	set_target(partition, target, count);
+}
+
+/* What a broker has that is not there any more.  replacement 0: none. */
+static void
+take_out_of_partition(const Image *image, ImagePartition *partition, int32 broker, int32 replacement,
+					  Load *load)
 {
 	int32		kept[IMAGE_BROKERS_MAX];
 
 	/* what was on its way to it goes elsewhere */
-	if (list_has(partition->target, partition->target_count, broker))
+	if (replacement != 0)
+		move_to(partition, broker, replacement);
+	else if (list_has(partition->target, partition->target_count, broker))
 		move_away(partition, broker, load);
 	memcpy(kept, partition->replicas, sizeof(kept));
 	keep_replicas(partition, kept, list_without(kept, partition->replicas_count, broker));
@@ -177,7 +201,7 @@ take_out_of_partition(const Image *image, ImagePartition *partition, int32 broke
 }
 
 static bool
-take_out_gone(Image *image, ImageBroker *broker, ImageProblem *problem)
+take_out_gone(Image *image, ImageBroker *broker, int32 replacement, ImageProblem *problem)
 {
 	int32		id = broker->id;
 	Load		load;
@@ -196,25 +220,37 @@ take_out_gone(Image *image, ImageBroker *broker, ImageProblem *problem)
 	delete_broker(image, broker - image->brokers);
 	load_count(&load, image);
 	for (int p = 0; p < image->partitions_count; p++)
-		take_out_of_partition(image, &image->partitions[p], id, &load);
+		take_out_of_partition(image, &image->partitions[p], id, replacement, &load);
 	return true;
+}
+
+/* Whether there is such a broker, and another one that stays. */
+static ImageBroker *
+need_broker_to_remove(const Image *image, int32 id, ImageProblem *problem)
+{
+	ImageBroker *broker = image_need_broker(image, id, problem);
+	int32		staying[IMAGE_BROKERS_MAX];
+
+	if (broker && !broker->leaving && image_staying(image, staying) == 1)
+	{
+		image_refuse(problem, IMAGE_NOT_NOW,
+					 psprintf("broker %d is the last one that is not leaving", id),
+					 NULL, pstrdup("Add another broker first."));
+		return NULL;
+	}
+	return broker;
 }
 
 bool
 image_remove_broker(Image *image, int32 id, bool gone, ImageProblem *problem)
 {
-	ImageBroker *broker = image_need_broker(image, id, problem);
-	int32		staying[IMAGE_BROKERS_MAX];
+	ImageBroker *broker = need_broker_to_remove(image, id, problem);
 	Load		load;
 
 	if (broker == NULL)
 		return false;
-	if (!broker->leaving && image_staying(image, staying) == 1)
-		return image_refuse(problem, IMAGE_NOT_NOW,
-							psprintf("broker %d is the last one that is not leaving", id),
-							NULL, pstrdup("Add another broker first."));
 	if (gone)
-		return take_out_gone(image, broker, problem);
+		return take_out_gone(image, broker, 0, problem);
 
 	/*
 	 * There is another broker to go to, so what has a single replica does not
@@ -224,6 +260,23 @@ image_remove_broker(Image *image, int32 id, bool gone, ImageProblem *problem)
 	load_count(&load, image);
 	move_all_away(image, id, &load);
 	return true;
+}
+
+bool
+image_replace_broker(Image *image, int32 id, int32 replacement, ImageProblem *problem)
+{
+	ImageBroker *broker = need_broker_to_remove(image, id, problem);
+	ImageBroker *other = broker ? image_need_broker(image, replacement, problem) : NULL;
+
+	if (other == NULL)
+		return false;
+	if (replacement == id)
+		return image_refuse(problem, IMAGE_INVALID,
+							psprintf("broker %d cannot take its own place", id), NULL, NULL);
+	if (other->leaving)
+		return image_refuse(problem, IMAGE_NOT_NOW,
+							psprintf("broker %d is leaving", replacement), NULL, NULL);
+	return take_out_gone(image, broker, replacement, problem);
 }
 
 bool

@@ -120,7 +120,8 @@ enum PartitionColumn
 	PARTITION_PLACEMENTS,
 	PARTITION_REVISION,			/* since 0.3.0 */
 	PARTITION_UNCLEAN_EPOCH,
-	PARTITION_COLUMNS = PARTITION_UNCLEAN_EPOCH
+	PARTITION_HAS_TABLES,
+	PARTITION_COLUMNS = PARTITION_HAS_TABLES
 };
 
 /* Takes an array of brokers apart; returns how many there are. */
@@ -174,6 +175,8 @@ partition_row_by_number(int32 topic, int32 partition, PartitionRow *row)
 		if (RelationGetDescr(relation)->natts >= PARTITION_PLACEMENTS)
 			(void) read_brokers(values[PARTITION_PLACEMENTS - 1], row->placements);
 		row->revision = DatumGetInt32(values[PARTITION_REVISION - 1]);
+		row->has_tables = RelationGetDescr(relation)->natts < PARTITION_HAS_TABLES ||
+			DatumGetBool(values[PARTITION_HAS_TABLES - 1]);
 		row->replicas_count = read_brokers(values[PARTITION_REPLICAS - 1], row->replicas);
 		row->isr_count = read_brokers(values[PARTITION_ISR - 1], row->isr);
 	}

@@ -47,6 +47,7 @@ typedef struct PartitionRow
 	int32		leader_epoch;
 	int32		revision;		/* of the metadata's partition */
 	int32		successor;		/* the leader is handing over to it, or 0 */
+	bool		has_tables;		/* this broker has a replica, or is none */
 	int			replicas_count;
 	int32		replicas[BROKERS_MAX];
 	int32		placements[BROKERS_MAX];	/* of each of them */

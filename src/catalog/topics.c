@@ -9,6 +9,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xlog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "miscadmin.h"
@@ -25,6 +26,7 @@
 #include "catalog/extension.h"
 #include "catalog/rows.h"
 #include "catalog/topics.h"
+#include "shmem/databases.h"
 
 typedef struct NameEntry
 {
@@ -278,6 +280,26 @@ topic_find_any(int32 id)
 	return topic;
 }
 
+/* See cluster/restored.h: what is missing may be about to be made. */
+static void
+check_restored(const Topic *topic, const TopicRow *row)
+{
+	for (int p = 0; p < row->partitions && cluster_self() == 0; p++)
+	{
+		PartitionRow partition;
+
+		if (!partition_row_by_number(topic->id, p, &partition) || partition.has_tables)
+			continue;
+		if (!RecoveryInProgress())
+			database_wake_worker(MyDatabaseId, true);
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("topic \"%s\" is not ready yet", row->name),
+				 errdetail("It comes from the dump of a broker that had no replica of partition %d. The maintenance worker makes its tables when the dump has been restored.", p),
+				 errhint("If a dump is being restored, wait until that is done. Then try again.")));
+	}
+}
+
 Topic *
 topic_find(int32 id)
 {
@@ -286,12 +308,15 @@ topic_find(int32 id)
 
 	/* if it was dropped while we looked, it is not damaged but gone */
 	if (topic != NULL && topic->damaged && topic_row_by_id(id, &row))
+	{
+		check_restored(topic, &row);
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("storage of topic \"%s\" is damaged", topic->name),
 				 errdetail("Some of the tables %s.t%d, t%d_p* and t%d_p*_offsets do not exist.",
 						   CATALOG_SCHEMA, id, id, id),
 				 errhint("Somebody has dropped them by hand. Use drop_topic() to drop the rest.")));
+	}
 	return topic != NULL && topic->damaged ? NULL : topic;
 }
 

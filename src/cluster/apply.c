@@ -379,11 +379,12 @@ apply_topic_row(const ImageTopic *topic)
 
 /* The row of a partition; true if it has changed. */
 static bool
-apply_partition_row(const ImagePartition *partition)
+apply_partition_row(const ImagePartition *partition, int32 self)
 {
 	char	   *replicas = array_literal(partition->replicas, partition->replicas_count);
 	char	   *placements = array_literal(partition->placed, partition->replicas_count);
 	char	   *isr = array_literal(partition->isr, partition->isr_count);
+	const char *has_tables = has_replica_here(partition, self) ? "true" : "false";
 
 	/* what is known of followers is about the epoch that it was found out in */
 	extension_execute(SPI_OK_DELETE,
@@ -393,16 +394,18 @@ apply_partition_row(const ImagePartition *partition)
 					  partition->topic, partition->number, partition->leader_epoch);
 	extension_execute(SPI_OK_INSERT,
 					  "INSERT INTO pgtopic.partition AS p (topic_id, partition, leader, leader_epoch, revision, unclean_epoch,"
-					  " successor, replicas, placements, isr) VALUES (%d, %d, %d, %d, %d, %d, %d, %s, %s, %s)"
+					  " successor, replicas, placements, isr, has_tables) VALUES (%d, %d, %d, %d, %d, %d, %d, %s, %s, %s, %s)"
 					  " ON CONFLICT (topic_id, partition) DO UPDATE SET leader = excluded.leader,"
 					  " leader_epoch = excluded.leader_epoch, revision = excluded.revision, unclean_epoch = excluded.unclean_epoch,"
-					  " successor = excluded.successor,"
-					  " replicas = excluded.replicas, placements = excluded.placements, isr = excluded.isr"
-					  " WHERE (p.leader, p.leader_epoch, p.revision, p.unclean_epoch, p.successor, p.replicas, p.placements, p.isr)"
+					  " successor = excluded.successor, replicas = excluded.replicas, placements = excluded.placements,"
+					  " isr = excluded.isr, has_tables = excluded.has_tables"
+					  " WHERE (p.leader, p.leader_epoch, p.revision, p.unclean_epoch, p.successor, p.replicas, p.placements,"
+					  " p.isr, p.has_tables)"
 					  " IS DISTINCT FROM (excluded.leader, excluded.leader_epoch, excluded.revision, excluded.unclean_epoch,"
-					  " excluded.successor, excluded.replicas, excluded.placements, excluded.isr)",
+					  " excluded.successor, excluded.replicas, excluded.placements, excluded.isr, excluded.has_tables)",
 					  partition->topic, partition->number, partition->leader, partition->leader_epoch,
-					  partition->revision, partition->unclean_epoch, partition->successor, replicas, placements, isr);
+					  partition->revision, partition->unclean_epoch, partition->successor, replicas, placements, isr,
+					  has_tables);
 	return SPI_processed > 0;
 }
 
@@ -485,7 +488,7 @@ apply_topic(const Image *image, const ImageTopic *topic, int32 self)
 		if (partition->topic != topic->id)
 			continue;
 		CHECK_FOR_INTERRUPTS();
-		changed |= apply_partition_row(partition);
+		changed |= apply_partition_row(partition, self);
 		apply_storage(topic, partition, self);
 	}
 	if (changed)

@@ -119,6 +119,21 @@ change_can_advance(const char *text)
 }
 
 /*
+ * Who is taken out of the cluster without being asked would go on as if nothing had
+ * happened.  Whoever asks for it may not know yet who is there; the controller does.
+ */
+static void
+check_is_gone(const Image *image, int32 broker)
+{
+	if (image_broker(image, broker) && !image_is_fenced(image, broker))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("broker %d is there", broker),
+				 errdetail("The controller has heard of it within pgtopic.broker_session_timeout."),
+				 errhint("Call leave_cluster() on it, or stop it first.")));
+}
+
+/*
  * Changes the image.  *changed is false if there was nothing to do.
  */
 static bool
@@ -133,7 +148,16 @@ run_change(Image *image, const Args *args, int32 *id, bool *changed, ImageProble
 	if (strcmp(op, CHANGE_ADD_BROKER) == 0)
 		return image_add_broker(image, arg_text(args, 0), id, problem);
 	if (strcmp(op, CHANGE_REMOVE_BROKER) == 0)
-		return image_remove_broker(image, arg_int32(args, 0), arg_int32(args, 1) != 0, problem);
+	{
+		bool		gone = arg_int32(args, 1) != 0;
+		int32		replacement = args->count > 2 ? arg_int32(args, 2) : 0;
+
+		if (gone)
+			check_is_gone(image, arg_int32(args, 0));
+		if (replacement != 0)
+			return image_replace_broker(image, arg_int32(args, 0), replacement, problem);
+		return image_remove_broker(image, arg_int32(args, 0), gone, problem);
+	}
 	if (strcmp(op, CHANGE_ADD_TOPIC) == 0)
 	{
 		ImageTopic	topic = arg_topic(args);

@@ -39,6 +39,7 @@
 #include "cluster/change.h"
 #include "cluster/membership.h"
 #include "cluster/publish.h"
+#include "cluster/restored.h"
 #include "cluster/store.h"
 #include "cluster/subscribe.h"
 #include "peer/call.h"
@@ -176,6 +177,41 @@ check_leads_here(const char *conninfo)
 				 errhint("Use ALTER ROLE … REPLICATION.")));
 }
 
+/* All topics' ids, in the caller's memory. */
+static int32 *
+read_topics(int *count)
+{
+	int32	   *topics;
+
+	extension_execute(SPI_OK_SELECT, "SELECT id FROM pgtopic.topic ORDER BY id");
+	*count = (int) SPI_processed;
+	topics = palloc((*count + 1) * sizeof(int32));
+	for (int i = 0; i < *count; i++)
+	{
+		bool		isnull;
+
+		topics[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	return topics;
+}
+
+/* What is from a dump of a broker has no other replicas any more. */
+static void
+settle_topics(void)
+{
+	int			count;
+	int32	   *topics = read_topics(&count);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (!restored_settle(topics[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("a dump is being restored into this database"),
+					 errhint("Try again when that is done.")));
+	}
+}
+
 void
 membership_create(const char *own_conninfo)
 {
@@ -192,6 +228,7 @@ membership_create(const char *own_conninfo)
 
 	extension_owner_begin(&saved);
 	SPI_connect();
+	settle_topics();
 	image = image_from_catalog(new_cluster_id(), own_conninfo);
 	strlcpy(store.cluster_id, image->cluster_id, sizeof(store.cluster_id));
 	store.self = image->brokers[0].id;
@@ -215,7 +252,7 @@ membership_create(const char *own_conninfo)
 }
 
 void
-membership_accept_invitation(const char *cluster_id, const char *encoding)
+membership_accept_invitation(const char *cluster_id, const char *encoding, int32 first_number)
 {
 	ExtensionOwner saved;
 	ClusterStore store = {0};
@@ -246,16 +283,27 @@ membership_accept_invitation(const char *cluster_id, const char *encoding)
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.cluster");
 	strlcpy(store.cluster_id, cluster_id, sizeof(store.cluster_id));
 	store_create(&store);
+	store_set_first_number(first_number);
 	SPI_finish();
 	extension_owner_end(&saved);
 	database_cluster_at_commit();
+}
+
+/* The number that the next broker gets, or a lesser one, by the newest metadata here. */
+static int32
+next_number(void)
+{
+	ClusterStore store;
+	Image	   *image = store_read(&store) && store.image ? image_parse(store.image) : NULL;
+
+	return image ? image->next_broker : 0;
 }
 
 char *
 membership_invite(const char *conninfo)
 {
 	ClusterRow	row;
-	const char *params[2];
+	const char *params[3];
 
 	if (!cluster_row_read(&row) || row.self == 0)
 		ereport(ERROR,
@@ -264,16 +312,71 @@ membership_invite(const char *conninfo)
 				 errhint("Use create_cluster() there first.")));
 	params[0] = row.cluster_id;
 	params[1] = GetDatabaseEncodingName();
+	params[2] = psprintf("%d", next_number());
 	(void) call_run_once(conninfo, row.self, "the new broker by its own connection string", CALL_TIMEOUT_MS,
-						  "SELECT pgtopic.peer_invite($1, $2)", 2, params, 1);
+						  "SELECT pgtopic.peer_invite($1, $2, $3)", 3, params, 1);
 	(void) cluster_change(CHANGE_ADD_BROKER, &conninfo, 1, CLUSTER_WAIT_MS);
 	return pstrdup(row.cluster_id);
 }
 
-int32
-membership_join(const char *bootstrap_conninfo, const char *own_conninfo)
+/*
+ * Has the controller take out a broker, which is not this one.  The controller decides
+ * whether it is gone: this broker may have joined just now, and have heard of nobody.
+ */
+static void
+take_out(int32 broker, int32 replacement)
 {
-	ClusterState state;
+	const char *args[3];
+	ChangeResult change;
+
+	args[0] = psprintf("%d", broker);
+	args[1] = "1";
+	args[2] = psprintf("%d", replacement);
+	change = cluster_change(CHANGE_REMOVE_BROKER, args, 3, CLUSTER_WAIT_MS);
+	(void) cluster_wait_applied(change.version, CLUSTER_WAIT_MS);
+}
+
+/* The same, by a broker that has just joined: if that fails, the joining is done. */
+static void
+take_place(int32 self, int32 broker)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		take_out(broker, self);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		error->hint = psprintf("This database has joined the cluster, as broker %d. To have it take the place of broker %d, use remove_broker(%d, %d).",
+							   self, broker, broker, self);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+}
+
+/* Before anything is done: whether there is a broker to be replaced. */
+static void
+check_replaces(const char *bootstrap_conninfo, int32 replaces)
+{
+	const char *args[1] = {psprintf("%d", replaces)};
+	char	  **answer = call_run_once(bootstrap_conninfo, 0, "the broker to join by", CALL_TIMEOUT_MS,
+									   "SELECT pgtopic.peer_has_broker($1)", 1, args, 1);
+
+	if (answer[0] == NULL || answer[0][0] != 't')
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("broker %d does not exist", replaces)));
+}
+
+int32
+membership_join(const char *bootstrap_conninfo, const char *own_conninfo, int32 replaces)
+{
 	ClusterRow	row;
 
 	check_administrator("join_cluster()");
@@ -284,25 +387,27 @@ membership_join(const char *bootstrap_conninfo, const char *own_conninfo)
 	check_conninfo(own_conninfo);
 	check_conninfo(bootstrap_conninfo);
 	check_leads_here(own_conninfo);
+	if (replaces != 0)
+		check_replaces(bootstrap_conninfo, replaces);
 	(void) call_run_once(bootstrap_conninfo, 0, "the broker to join by", 2 * CLUSTER_WAIT_MS,
 						  "SELECT pgtopic.peer_join($1)", 1, &own_conninfo, 1);
 
 	if (!cluster_wait_applied(1, CLUSTER_WAIT_MS))
-		ereport(WARNING,
+		ereport(replaces ? ERROR : WARNING,
 				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
 				 errmsg("this broker has joined the cluster but not read its metadata yet"),
+				 replaces ? errhint("See worker_status and the server's log. When it has, use remove_broker() with it as the replacement of broker %d.", replaces) :
 				 errhint("See worker_status and the server's log.")));
-	cluster_state_get(&state);
 	if (!cluster_row_read(&row))
 		elog(ERROR, "there is no row of %s.cluster after joining", CATALOG_SCHEMA);
+	if (replaces != 0)
+		take_place(row.self, replaces);
 	return row.self;
 }
 
 void
-membership_remove(int32 broker)
+membership_remove(int32 broker, int32 replacement)
 {
-	const char *args[2];
-	ChangeResult change;
 	ClusterState state;
 
 	check_administrator("remove_broker()");
@@ -319,7 +424,7 @@ membership_remove(int32 broker)
 	cluster_state_get(&state);
 	for (int i = 0; i < CLUSTER_BROKERS_MAX; i++)
 	{
-		/* it would go on as if nothing had happened */
+		/* the controller may not hear it, but this one does */
 		if (state.seen[i].id == broker &&
 			!TimestampDifferenceExceeds(state.seen[i].at, GetCurrentTimestamp(), pgtopic_broker_session_timeout))
 			ereport(ERROR,
@@ -328,10 +433,7 @@ membership_remove(int32 broker)
 					 errdetail("It has answered this broker within pgtopic.broker_session_timeout."),
 					 errhint("Call leave_cluster() on it, or stop it first.")));
 	}
-	args[0] = psprintf("%d", broker);
-	args[1] = "1";
-	change = cluster_change(CHANGE_REMOVE_BROKER, args, 2, CLUSTER_WAIT_MS);
-	(void) cluster_wait_applied(change.version, CLUSTER_WAIT_MS);
+	take_out(broker, replacement);
 }
 
 /* Any other broker of the cluster. */
@@ -360,6 +462,8 @@ static void
 forget_cluster(bool with_topics)
 {
 	ExtensionOwner saved;
+	int			count;
+	int32	   *topics;
 
 	subscribe_drop_all();
 	extension_owner_begin(&saved);
@@ -374,6 +478,9 @@ forget_cluster(bool with_topics)
 	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.topic SET replication_factor = 1, min_insync_replicas = NULL");
 	if (with_topics)
 		apply_no_topics();
+	topics = read_topics(&count);
+	for (int i = 0; i < count; i++)
+		restored_forget_leaders(topics[i]);
 	SPI_finish();
 	extension_owner_end(&saved);
 	cluster_invalidate();

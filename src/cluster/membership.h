@@ -13,8 +13,11 @@
 /* This database becomes broker 1 of a new cluster, with its topics. */
 extern void membership_create(const char *own_conninfo);
 
-/* This database joins a cluster; returns its number. */
-extern int32 membership_join(const char *bootstrap_conninfo, const char *own_conninfo);
+/*
+ * This database joins a cluster; returns its number.  With replaces it takes the place
+ * of a broker that is gone: if that fails, it has joined all the same.
+ */
+extern int32 membership_join(const char *bootstrap_conninfo, const char *own_conninfo, int32 replaces);
 
 /*
  * This database leaves its cluster, when the others have what it has.  With force, it
@@ -22,8 +25,11 @@ extern int32 membership_join(const char *bootstrap_conninfo, const char *own_con
  */
 extern void membership_leave(bool force);
 
-/* Takes a broker that does not answer out of the cluster. */
-extern void membership_remove(int32 broker);
+/*
+ * Takes a broker that does not answer out of the cluster.  Its place is taken by
+ * another one, unless replacement is 0.
+ */
+extern void membership_remove(int32 broker, int32 replacement);
 
 /* Whether the metadata that this broker has applied still names a broker. */
 extern bool membership_has_broker(int32 broker);
@@ -37,7 +43,7 @@ extern bool membership_may_replicate(Oid role);
  */
 extern char *membership_invite(const char *conninfo);
 
-/* On the database that is invited. */
-extern void membership_accept_invitation(const char *cluster_id, const char *encoding);
+/* On the database that is invited; it will not get a number less than first_number. */
+extern void membership_accept_invitation(const char *cluster_id, const char *encoding, int32 first_number);
 
 #endif							/* PGTOPIC_MEMBERSHIP_H */

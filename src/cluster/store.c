@@ -184,31 +184,56 @@ store_make_durable(void)
 								 GUC_ACTION_LOCAL, true, 0, false);
 }
 
-int32
-store_timeline(void)
+/* A column that is an int of the row; 0 if there is none. */
+static int32
+read_number(const char *column)
 {
 	ExtensionOwner saved;
 	bool		isnull;
-	int32		timeline = 0;
+	int32		number = 0;
 
 	extension_owner_begin(&saved);
 	SPI_connect();
-	extension_execute(SPI_OK_SELECT, "SELECT timeline FROM pgtopic.cluster");
+	extension_execute(SPI_OK_SELECT, "SELECT %s FROM pgtopic.cluster", column);
 	if (SPI_processed == 1)
-		timeline = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		number = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 	extension_owner_end(&saved);
-	return timeline;
+	return number;
+}
+
+static void
+write_number(const char *column, int32 number)
+{
+	ExtensionOwner saved;
+
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.cluster SET %s = %d", column, number);
+	SPI_finish();
+	extension_owner_end(&saved);
+}
+
+int32
+store_first_number(void)
+{
+	return read_number("first_number");
+}
+
+void
+store_set_first_number(int32 number)
+{
+	write_number("first_number", number);
+}
+
+int32
+store_timeline(void)
+{
+	return read_number("timeline");
 }
 
 void
 store_set_timeline(int32 timeline)
 {
-	ExtensionOwner saved;
-
-	extension_owner_begin(&saved);
-	SPI_connect();
-	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.cluster SET timeline = %d", timeline);
-	SPI_finish();
-	extension_owner_end(&saved);
+	write_number("timeline", timeline);
 }

@@ -52,6 +52,14 @@ extern void store_write(const ClusterStore *store, const char *image);
 /* Makes the row of a new member; an error if there is one already. */
 extern void store_create(const ClusterStore *store);
 
+/*
+ * Of a row without a number, which is an invitation: the least number that this broker
+ * can get.  Another server may have been at its address before, and may still be written
+ * to by a number that it had.
+ */
+extern int32 store_first_number(void);
+extern void store_set_first_number(int32 number);
+
 extern void store_set_applied(int64 version);
 
 /* The commit of this transaction waits for the disk, whatever synchronous_commit is. */

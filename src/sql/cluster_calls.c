@@ -53,12 +53,29 @@ pgtopic_create_cluster(PG_FUNCTION_ARGS)
 	PG_RETURN_INT32(1);
 }
 
-/* join_cluster(bootstrap_conninfo, own_conninfo) → number of this broker */
+/* A broker, by an argument that may be NULL or, in the extension of before, missing; 0: none. */
+static int32
+arg_broker(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	int32		broker;
+
+	if (PG_NARGS() <= arg || PG_ARGISNULL(arg))
+		return 0;
+	broker = PG_GETARG_INT32(arg);
+	if (broker < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be the number of a broker, not %d", name, broker)));
+	return broker;
+}
+
+/* join_cluster(bootstrap_conninfo, own_conninfo, replaces) → number of this broker */
 Datum
 pgtopic_join_cluster(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT32(membership_join(arg_cstring(fcinfo, 0, "bootstrap_conninfo"),
-									arg_cstring(fcinfo, 1, "own_conninfo")));
+									arg_cstring(fcinfo, 1, "own_conninfo"),
+									arg_broker(fcinfo, 2, "replaces")));
 }
 
 Datum
@@ -69,10 +86,11 @@ pgtopic_leave_cluster(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* remove_broker(broker, replacement) */
 Datum
 pgtopic_remove_broker(PG_FUNCTION_ARGS)
 {
-	membership_remove(arg_int32(fcinfo, 0, "broker"));
+	membership_remove(arg_int32(fcinfo, 0, "broker"), arg_broker(fcinfo, 1, "replacement"));
 	PG_RETURN_VOID();
 }
 

@@ -109,7 +109,8 @@ read_store_for_message(FunctionCallInfo fcinfo, ClusterStore *store, bool lock)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("this database is not a broker of cluster %s", cluster_id)));
-	if (store->self == 0)
+	/* less than that is somebody who was here before, and may be counted as gone by now */
+	if (store->self == 0 && to >= store_first_number())
 	{
 		store->self = to;
 		cluster_invalidate();
@@ -117,6 +118,7 @@ read_store_for_message(FunctionCallInfo fcinfo, ClusterStore *store, bool lock)
 	if (store->self != to)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 store->self == 0 ? errmsg("this database is not broker %d", to) :
 				 errmsg("this database is broker %d, not broker %d", store->self, to)));
 }
 
@@ -258,11 +260,12 @@ pgtopic_peer_wait_committed(PG_FUNCTION_ARGS)
 										 CLUSTER_WAIT_MS));
 }
 
-/* peer_invite(cluster_id, encoding): from the controller, to a database that is to join */
+/* peer_invite(cluster_id, encoding, first_number): to a database that is to join */
 Datum
 pgtopic_peer_invite(PG_FUNCTION_ARGS)
 {
-	membership_accept_invitation(arg_cstring(fcinfo, 0, "cluster_id"), arg_cstring(fcinfo, 1, "encoding"));
+	membership_accept_invitation(arg_cstring(fcinfo, 0, "cluster_id"), arg_cstring(fcinfo, 1, "encoding"),
+								 PG_NARGS() > 2 ? arg_int32(fcinfo, 2, "first_number") : 0);
 	PG_RETURN_VOID();
 }
 

@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "base/seek.h"
+#include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "catalog/topics.h"
 #include "log/consume.h"
@@ -291,7 +292,12 @@ pgtopic_topic_changed(PG_FUNCTION_ARGS)
 	id = DatumGetInt32(heap_getattr(trigger->tg_trigtuple, 1,
 									RelationGetDescr(trigger->tg_relation), &isnull));
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+	{
 		storage_adopt(id);
+		/* if it is from a dump, there may be something to be settled: see cluster/restored.h */
+		if (slots_available() && cluster_self() == 0 && OidIsValid(extension_relation(psprintf("t%d", id))))
+			database_wake_worker_at_commit(true);
+	}
 	else if (slots_available())
 		/* whoever waits for messages looks again: is it there, who leads it now? */
 		slots_wake_at_end(id, true);

@@ -275,6 +275,13 @@ storage_is_complete(const LogPartition *partition)
 }
 
 bool
+storage_root_is_complete(int32 topic)
+{
+	return OidIsValid(extension_relation(psprintf("t%d", topic))) &&
+		index_is_valid(psprintf("t%d_offsets_pkey", topic));
+}
+
+bool
 storage_try_drop_segment(LogPartition *partition, const Segment *segment)
 {
 	ObjectAddress address;

@@ -66,6 +66,9 @@ extern bool storage_try_drop_segment(LogPartition *partition, const Segment *seg
  */
 extern bool storage_is_complete(const LogPartition *partition);
 
+/* The same of the topic's own, which a dump restores last. */
+extern bool storage_root_is_complete(int32 topic);
+
 /*
  * Ties the tables of a topic to the extension, so that DROP EXTENSION takes
  * them along without asking.  Does nothing where they are missing, or tied

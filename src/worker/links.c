@@ -126,11 +126,14 @@ receive(Link *link, LinkAnswer answer)
 		{
 			link->state = LINK_IDLE;
 			link->since = cluster_clock_ms();
-			if (link->complained)
+			if (!answer(link, result))
+				link_failed(link, "Another database answers.");
+			else if (link->complained)
+			{
 				ereport(LOG,
 						(errmsg("pgtopic broker %d reaches broker %d again", own_broker, link->broker)));
-			link->complained = false;
-			answer(link, result);
+				link->complained = false;
+			}
 		}
 		PQclear(result);
 		return;

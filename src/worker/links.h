@@ -42,8 +42,11 @@ typedef struct Link
 	bool		complained;
 } Link;
 
-/* One row came back, and the transaction there has ended. */
-typedef void (*LinkAnswer) (Link *link, PGresult *result);
+/*
+ * One row came back, and the transaction there has ended.  False: it is not the answer of
+ * that broker, and the link is as one that has failed.
+ */
+typedef bool (*LinkAnswer) (Link *link, PGresult *result);
 
 /* Brings the links in line with the brokers that an image names, but for self. */
 extern void links_set(const Image *image, int32 self);

@@ -569,14 +569,20 @@ answer_task(void *arg)
 	take_answer(answer->link, answer->result);
 }
 
-/* An answer whose decision fails is as one that was lost. */
-static void
+/*
+ * An answer whose decision fails is as one that was lost.  Who answers to a ping may be
+ * another database than the one that the address led to before, in its place.
+ */
+static bool
 on_answer(Link *link, PGresult *result)
 {
 	Answer		answer = {link, result};
 
+	if (link->call == CALL_PING && result_int64(result, 0) != link->broker)
+		return false;
 	(void) worker_run_task("deciding on another broker's answer", answer_task, &answer);
 	worker_doing(NULL);
+	return true;
 }
 
 /*

@@ -34,6 +34,7 @@
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "catalog/topics.h"
+#include "cluster/restored.h"
 #include "log/producers.h"
 #include "storage/batches.h"
 #include "storage/partition_state.h"
@@ -320,6 +321,15 @@ run_topic(void *arg)
 	MemoryContext context = CurrentMemoryContext;
 	Topic	   *topic;
 	int			partitions;
+	bool		settled;
+
+	worker_begin_transaction();
+	settled = restored_settle(task->topic);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	task->incomplete = !settled;
+	if (!settled)
+		return;
 
 	worker_begin_transaction();
 	topic = topic_find(task->topic);

@@ -123,10 +123,11 @@ sub _write_services
 		my ($services, $passwords) = ('', '');
 		for my $to ($self->numbers)
 		{
-			my $port = $self->{proxy}{"$from $to"} ? $self->{proxy}{"$from $to"}->port : $self->node($to)->port;
+			my $at = $self->{brokers}[$to]{stands_in} // $to;
+			my $port = $self->{proxy}{"$from $at"} ? $self->{proxy}{"$from $at"}->port : $self->node($at)->port;
 			$services .= "[broker$to]\nhost=127.0.0.1\nport=$port\ndbname=postgres\nuser=$PEER\npassfile=$self->{brokers}[$from]{passfile}\n"
 			  . join('', map { "$_\n" } split / /, $self->{service}) . "\n";
-			$passwords .= "127.0.0.1:$port:*:$PEER:$self->{brokers}[$to]{password}\n";
+			$passwords .= "127.0.0.1:$port:*:$PEER:$self->{brokers}[$at]{password}\n";
 		}
 		_write_file($self->{brokers}[$from]{passfile}, $passwords, 0600);
 		_write_file($self->service_file($from), $services, 0644);
@@ -155,6 +156,49 @@ sub running
 sub node { return $_[0]->_broker($_[1])->{node}; }
 sub service_file { return $_[0]->node($_[1])->{pgtopic_service_file}; }
 sub conninfo { return "service=broker$_[1]"; }
+
+# From now on the address of a broker leads to another one's server.
+sub stand_in
+{
+	my ($self, $number, $other) = @_;
+	$self->_broker($number)->{stands_in} = $other;
+	$self->_write_services;
+	return;
+}
+
+# A physical standby of a broker, which streams from it; it runs.  Returns the node.
+sub add_standby
+{
+	my ($self, $number, %param) = @_;
+	my $node = $self->node($number);
+	my $backup = 'for_standby' . ++$self->{standbys};
+
+	$node->backup($backup);
+	my $standby = PostgreSQL::Test::Cluster->new($node->name . '_standby' . $self->{standbys});
+	$standby->init_from_backup($node, $backup, has_streaming => 1);
+	$standby->append_conf('postgresql.conf', $param{conf}) if $param{conf};
+	bless $standby, 'PgtopicCluster::Broker';
+	$standby->{pgtopic_service_file} = $node->{pgtopic_service_file};
+	$standby->start;
+	return $standby;
+}
+
+# A standby of a broker that is gone is promoted, and has its address.
+sub promote
+{
+	my ($self, $number, $standby) = @_;
+	my $broker = $self->_broker($number);
+
+	die "broker $number runs" if $broker->{up};
+	$self->_forget($number);
+	push @{ $broker->{former} }, $broker->{node};
+	$broker->{node} = $standby;
+	delete $self->{log_end}{$number};
+	$self->_write_services;
+	$standby->promote;
+	$broker->{up} = 1;
+	return;
+}
 
 sub _broker
 {
@@ -226,13 +270,16 @@ sub create
 # A broker joins through another one, broker 1 unless told otherwise; returns when
 # all that run know it.  The cluster numbers brokers in the order in which they have
 # joined, and never gives a number again: nodes have to join in their order, and once.
+#	as => conninfo that it is to have		replaces => a broker that is gone
 sub join_broker
 {
-	my ($self, $number, $through) = @_;
+	my ($self, $number, $through, %param) = @_;
 	my $bootstrap = $self->conninfo($through // 1);
-	my $own = $self->conninfo($number);
+	my $own = $param{as} // $self->conninfo($number);
+	my $replaces = $param{replaces} ? ", $param{replaces}" : '';
 
-	$self->ask_ok($number, "SELECT join_cluster('$bootstrap', '$own')");
+	$self->ask_ok($number, "SELECT join_cluster('$bootstrap', '$own'$replaces)");
+	$self->_broker($param{replaces})->{outside} = 1 if $param{replaces};
 	$self->_broker($number)->{outside} = 0;
 	my $is = $self->poll(sub { $self->ask($number, 'SELECT broker FROM broker_status WHERE is_self') }, $number);
 	die "the broker that should be number $number is " . ($is // 'not there') if ($is // '') ne $number;

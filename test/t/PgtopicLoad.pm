@@ -159,7 +159,8 @@ sub _run
 
 	open(my $notes, '>', $file) or die "$file: $!";
 	open(my $errors, '>', "$file.errors") or die "$file.errors: $!";
-	$_->autoflush(1) for $notes, $errors;
+	open(my $times, '>', "$file.times") or die "$file.times: $!";
+	$_->autoflush(1) for $notes, $errors, $times;
 	my $note = sub { print $notes map { "$_\n" } @_ or die "$file: $!"; };
 
 	# The parent writes nothing: the pipe ends when it tells us to, or ends.
@@ -184,7 +185,11 @@ sub _run
 		}
 		else
 		{
-			next if $step->($session, $note);
+			if ($step->($session, $note))
+			{
+				print $times time() . "\n" or die "$file.times: $!";
+				next;
+			}
 			(my $error = $session->error) =~ s/\n/ /g;
 			print $errors time() . " broker $broker: $error\n";
 			# in the middle of a transaction, maybe
@@ -258,6 +263,38 @@ sub errors
 	my @lines = -e $file ? split /\n/, PostgreSQL::Test::Utils::slurp_file($file) : ();
 	@lines = @lines[ -$count .. -1 ] if defined $count && @lines > $count;
 	return join('', map { "$name: $_\n" } @lines);
+}
+
+# The errors of a client since a time: "broker SQLSTATE message" each; the SQLSTATE of a
+# connection that was lost, or could not be made, is 08006.
+sub failures
+{
+	my ($self, $name, $since) = @_;
+	my @failures;
+
+	for (split /\n/, $self->errors($name))
+	{
+		my ($time, $broker, $error) = /^\Q$name\E: ([0-9.]+) broker (\d+): (.*)/ or next;
+		next if $time < $since;
+		push @failures, "$broker " . ($error =~ /(?:ERROR|FATAL):  ([0-9A-Z]{5}):/ ? $1 : '08006') . " $error";
+	}
+	return @failures;
+}
+
+# The longest time, in seconds, between two successes of a client since a time.
+sub longest_gap
+{
+	my ($self, $name, $since) = @_;
+	my ($last, $longest) = ($since, 0);
+
+	for my $time (split /\n/, PostgreSQL::Test::Utils::slurp_file("$self->{clients}{$name}{file}.times"))
+	{
+		next if $time !~ /^[0-9.]+\z/ || $time < $since;
+		$longest = $time - $last if $time - $last > $longest;
+		$last = $time;
+	}
+	my $now = time() - $last;
+	return $now > $longest ? $now : $longest;
 }
 
 # Ends clients (all, or those named), each after the statement that it is at.

@@ -941,6 +941,52 @@ test_random(void)
 	CHECK(done > 10000 && nobody_leads > 1000 && unclean > 100);
 }
 
+/* A broker that is gone, and another one in its place. */
+static void
+test_replace(void)
+{
+	Image	   *image = cluster_of(4);
+	int32		id;
+	bool		changed;
+
+	CHECK_INT(add_topic(image, "t", 4, 3), 1);
+	/* replicas 123, 234, 341, 412 */
+	CHECK(image_add_broker(image, "host=b2", &id, &problem) && id == 5);
+	CHECK(image_move_partition(image, 1, 2, (int32[]) {2, 4}, 2, &problem));
+	CHECK(image_move_partition(image, 1, 3, (int32[]) {2, 5, 1}, 3, &problem));
+	CHECK(image_fence_broker(image, 2, &changed, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 0), "1.0>0 123 13 ");
+	CHECK_STR(show(image, 1, 1), "3.1>0 234 3 ");
+	CHECK_STR(show(image, 1, 2), "3.0>0 3412 341 24");
+	CHECK_STR(show(image, 1, 3), "4.0>0 4125 41 251");
+
+	CHECK(refused(image_replace_broker(image, 9, 5, &problem), IMAGE_NO_SUCH_BROKER, "broker 9 does not exist"));
+	CHECK(refused(image_replace_broker(image, 2, 9, &problem), IMAGE_NO_SUCH_BROKER, "broker 9 does not exist"));
+	CHECK(refused(image_replace_broker(image, 2, 2, &problem), IMAGE_INVALID, "broker 2 cannot take its own place"));
+	CHECK(refused(image_replace_broker(image, 3, 5, &problem), IMAGE_NOT_NOW,
+				  "broker 3 has the last replica in sync of some partitions"));
+
+	/* where it was, unless it is to be there anyway */
+	CHECK(image_replace_broker(image, 2, 5, &problem));
+	CHECK_STR(image_fault(image), NULL);
+	CHECK(image_broker(image, 2) == NULL);
+	CHECK_STR(show(image, 1, 0), "1.0>0 135 13 153");
+	CHECK_STR(show(image, 1, 1), "3.1>0 345 3 534");
+	CHECK_STR(show(image, 1, 2), "3.0>0 3415 341 54");
+	CHECK_STR(show(image, 1, 3), "4.0>0 415 41 51");
+
+	/* and the preferred leader again */
+	CHECK(image_change_isr(image, 1, 1, 3, 1, 4, true, &changed, &problem));
+	CHECK(image_change_isr(image, 1, 1, 3, 1, 5, true, &changed, &problem));
+	image_advance(image);
+	CHECK_STR(show(image, 1, 1), "3.1>0 534 534 ");
+
+	/* one that leaves takes nobody's place; what it has goes on to others */
+	CHECK(image_remove_broker(image, 4, false, &problem));
+	CHECK(refused(image_replace_broker(image, 3, 4, &problem), IMAGE_NOT_NOW, "broker 4 is leaving"));
+}
+
 int
 main(void)
 {
@@ -949,6 +995,7 @@ main(void)
 	test_moves();
 	test_leave();
 	test_gone();
+	test_replace();
 	test_fence();
 	test_nobody_leads();
 	test_unclean();

@@ -1,0 +1,151 @@
+/*-------------------------------------------------------------------------
+ *
+ * restored.c
+ *	  A dump of a broker, restored as a database of its own.
+ *
+ * A dump has pgtopic.topic and pgtopic.partition, and not pgtopic.cluster.  So what it
+ * brings is what the metadata said of all partitions, and the tables of those that the
+ * broker had a replica of: pgtopic.partition.has_tables tells which, since in a database
+ * of its own tables that are missing have been dropped by somebody.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "catalog/extension.h"
+#include "catalog/rows.h"
+#include "catalog/topics.h"
+#include "cluster/restored.h"
+#include "storage/segments.h"
+
+/* What a topic has in a database of its own, as conditions on its rows. */
+#define TOPIC_IS_ALONE \
+	"t.replication_factor = 1 AND COALESCE(t.min_insync_replicas, 1) <= 1"
+#define PARTITION_IS_ALONE \
+	"p.has_tables AND (p.leader, p.successor, p.replicas, p.placements, p.isr) = (1, 0, '{1}', '{1}', '{1}')"
+
+static int64
+get_int64(int column)
+{
+	bool		isnull;
+
+	return DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull));
+}
+
+/* Whether anything is to be done; sets *complete if all the rows of the topic are there. */
+static bool
+is_of_cluster(int32 topic, bool *complete)
+{
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT (NOT (" TOPIC_IS_ALONE ") OR pg_catalog.count(*) FILTER (WHERE NOT (" PARTITION_IS_ALONE ")) > 0)"
+					  "::pg_catalog.int4::pg_catalog.int8,"
+					  " (pg_catalog.count(p.topic_id) = t.partitions)::pg_catalog.int4::pg_catalog.int8"
+					  " FROM pgtopic.topic t LEFT JOIN pgtopic.partition p ON p.topic_id = t.id"
+					  " WHERE t.id = %d GROUP BY t.id", topic);
+	if (SPI_processed == 0)
+		return false;
+	*complete = get_int64(2) != 0;
+	return get_int64(1) != 0;
+}
+
+void
+restored_forget_leaders(int32 topic)
+{
+	if (!OidIsValid(extension_relation(psprintf("t%d_offsets", topic))))
+		return;
+	/* what a follower has been told is newer than what it has stored */
+	extension_execute(SPI_OK_UPDATE,
+					  "UPDATE pgtopic.partition p SET high_watermark = GREATEST(p.high_watermark, o.high_watermark),"
+					  " log_start_offset = GREATEST(p.log_start_offset, o.log_start)"
+					  " FROM (SELECT partition,"
+					  " pg_catalog.max(committed_offset) FILTER (WHERE consumer_group = '') AS high_watermark,"
+					  " pg_catalog.max(committed_offset) FILTER (WHERE consumer_group = E'\\001') AS log_start"
+					  " FROM pgtopic.t%d_offsets WHERE consumer_group IN ('', E'\\001') GROUP BY partition) o"
+					  " WHERE p.topic_id = %d AND p.partition = o.partition", topic, topic);
+	extension_execute(SPI_OK_DELETE,
+					  "DELETE FROM pgtopic.t%d_offsets WHERE consumer_group IN ('', E'\\001', E'\\002')"
+					  " OR pg_catalog.starts_with(consumer_group, E'\\004')", topic);
+}
+
+/* Makes the tables of partitions that the broker had no replica of. */
+static void
+make_tables(int32 topic)
+{
+	TopicRow	row;
+	int			count;
+	int32	   *partitions;
+
+	if (!topic_row_by_id(topic, &row))
+		return;
+	extension_execute(SPI_OK_SELECT, "SELECT partition FROM pgtopic.partition WHERE topic_id = %d AND NOT has_tables", topic);
+	count = (int) SPI_processed;
+	partitions = palloc((count + 1) * sizeof(int32));
+	for (int i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		partitions[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	for (int i = 0; i < count; i++)
+	{
+		/* it may have had one until a moment before */
+		if (OidIsValid(extension_relation(psprintf("t%d_p%d", topic, partitions[i]))))
+			continue;
+		storage_create_partition(topic, partitions[i], row.segment_messages);
+		extension_execute(SPI_OK_UPDATE,
+						  "UPDATE pgtopic.partition SET log_start_offset = 0, high_watermark = 0"
+						  " WHERE topic_id = %d AND partition = %d", topic, partitions[i]);
+		ereport(LOG,
+				(errmsg("pgtopic partition %d of topic \"%s\" begins with nothing", partitions[i], row.name),
+				 errdetail("The dump that was restored is one of a broker that had no replica of it.")));
+	}
+}
+
+static bool
+settle(int32 topic)
+{
+	bool		complete = true;
+
+	if (!is_of_cluster(topic, &complete))
+		return true;
+	/* keys come last in a dump: they would not know of tables that are made before */
+	if (!complete || !storage_root_is_complete(topic))
+		return false;
+	make_tables(topic);
+	restored_forget_leaders(topic);
+	extension_execute(SPI_OK_UPDATE,
+					  "UPDATE pgtopic.partition SET has_tables = true, leader = 1, successor = 0,"
+					  " replicas = '{1}', placements = '{1}', isr = '{1}' WHERE topic_id = %d", topic);
+	extension_execute(SPI_OK_UPDATE,
+					  "UPDATE pgtopic.topic SET replication_factor = 1, min_insync_replicas ="
+					  " CASE WHEN min_insync_replicas <= 1 THEN min_insync_replicas END WHERE id = %d", topic);
+	storage_adopt(topic);
+	topic_invalidate(topic);
+	return true;
+}
+
+bool
+restored_settle(int32 topic)
+{
+	ExtensionOwner saved;
+	ClusterRow	row;
+	Oid			partitions = extension_relation("partition");
+	bool		settled;
+
+	/* has_tables is there since 0.3.0 */
+	if (!OidIsValid(partitions) || get_attnum(partitions, "has_tables") == InvalidAttrNumber ||
+		cluster_row_read(&row))
+		return true;
+	extension_owner_begin(&saved);
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	settled = settle(topic);
+	PopActiveSnapshot();
+	SPI_finish();
+	extension_owner_end(&saved);
+	return settled;
+}
