@@ -97,8 +97,8 @@ for my $way ('handed over first', 'just stopped')
 		$load->await_progress(5);
 		my $gap = (sort { $b <=> $a } map { $load->longest_gap("p$_", $since) } @others)[0];
 		$longest = $gap if $gap > $longest;
-		diag(sprintf('%s, broker %d: in sync %.1f s after its stop; longest time without an acknowledgement elsewhere %.2f s (%.2f s before the stop)',
-			$way, $broker, time() - $stopped, $gap, (sort { $b <=> $a } map { $load->longest_gap("p$_", $since) - ($gap > 0 ? 0 : 0) } @others)[0]));
+		diag(sprintf('%s, broker %d: %.1f s until it can go, in sync %.1f s after its stop; longest time without an acknowledgement elsewhere %.2f s, %.2f s since the stop',
+			$way, $broker, $handed_over - $since, time() - $stopped, $gap, (sort { $b <=> $a } map { $load->longest_gap("p$_", $stopped) } @others)[0]));
 		my @failures = map { my $p = $_; map { "p$p: $_" } $load->failures("p$p", $since) } @others;
 		if ($way eq 'handed over first')
 		{
