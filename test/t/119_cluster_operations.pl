@@ -40,6 +40,8 @@ $cluster->wait_in_sync(undef, 'a topic with three replicas is there');
 
 {
 	$cluster->ask_ok(1, "SELECT create_topic('open', partitions => 2, replication_factor => 3, min_insync_replicas => 2)");
+	# a new topic counts as in sync before anybody follows
+	$cluster->wait_until($_, "SELECT bool_and(state = 'ready') FROM replication_status") for 1 .. 3;
 	$cluster->wait_in_sync;
 	my $leader = "SELECT leader FROM partition_status WHERE topic::text = 'open' AND partition = 0";
 	my $successor = "SELECT p.successor FROM pgtopic.partition p JOIN pgtopic.topic t ON t.id = p.topic_id WHERE t.name = 'open' AND p.partition = 0";
