@@ -30,6 +30,16 @@ ALTER TABLE pgtopic.follower ADD COLUMN attempt bigint NOT NULL DEFAULT 0;
 COMMENT ON COLUMN pgtopic.replica.attempt IS 'grows with each copy that is begun; what the leader is asked for on behalf of an older one comes to nothing';
 COMMENT ON COLUMN pgtopic.follower.attempt IS 'the follower''s pgtopic.replica.attempt';
 
+-- Heartbeats say what the controller has heard.
+DROP FUNCTION pgtopic.peer_accept(text, int, bigint, int, bigint, bigint, bigint, text);
+CREATE FUNCTION pgtopic.peer_accept(
+    cluster_id text, broker int, term bigint, controller int, image_term bigint, image_version bigint,
+    committed_version bigint, image text, heard bigint DEFAULT NULL,
+    OUT term bigint, OUT accepted boolean, OUT image_term bigint, OUT image_version bigint, OUT clock bigint
+) AS 'MODULE_PATHNAME', 'pgtopic_peer_accept' LANGUAGE C VOLATILE SECURITY DEFINER;
+COMMENT ON FUNCTION pgtopic.peer_accept(text, int, bigint, int, bigint, bigint, bigint, text, bigint)
+    IS 'sends the controller''s metadata to this broker';
+
 -- The steps of a copy say which attempt they are of.  Brokers of before this version do not.
 DROP FUNCTION pgtopic.peer_forget(int, int, int);
 CREATE FUNCTION pgtopic.peer_forget(follower int, topic int, partition int, attempt bigint DEFAULT 0) RETURNS void

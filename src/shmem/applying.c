@@ -125,6 +125,15 @@ xact_callback(XactEvent event, void *arg)
 		return;
 	last = XactLastCommitEnd;
 
+	/*
+	 * A table synchronisation worker commits that it is done, then drops its slot at the
+	 * leader.  If a crash took that commit away, it would ask for the slot for ever.
+	 */
+	if (am_tablesync_worker() && !in_remote_transaction)
+	{
+		XLogFlush(last);
+		return;
+	}
 	if (me == NULL)
 		attach();
 	if (me == NULL)

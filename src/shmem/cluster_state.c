@@ -27,6 +27,7 @@ typedef struct StatesControl
 	int			tranche;
 	LWLock		lock;			/* all below */
 	ConditionVariable changed;	/* any of them */
+	int64		started_ms;
 	StateEntry	entries[FLEXIBLE_ARRAY_MEMBER];
 } StatesControl;
 
@@ -51,6 +52,7 @@ cluster_state_shmem_init(void)
 		control->tranche = LWLockNewTrancheId();
 		LWLockInitialize(&control->lock, control->tranche);
 		ConditionVariableInit(&control->changed);
+		control->started_ms = cluster_clock_ms();
 	}
 	LWLockRegisterTranche(control->tranche, "pgtopic");
 }
@@ -133,6 +135,21 @@ cluster_state_heard_controller(int32 controller)
 }
 
 void
+cluster_state_extend_lease(int64 ms, int64 version)
+{
+	int64		now = cluster_clock_ms();
+	ClusterState *state = change_begin();
+
+	if (ms >= control->started_ms && ms <= now)
+	{
+		if (state->lease_ms == 0 || now - state->lease_ms > pgtopic_broker_session_timeout)
+			state->lease_version = version;
+		state->lease_ms = Max(state->lease_ms, ms);
+	}
+	LWLockRelease(&control->lock);
+}
+
+void
 cluster_state_set_role(int32 controller, int64 controller_term, bool has_majority)
 {
 	ClusterState *state = change_begin();
@@ -206,10 +223,11 @@ cluster_state_cut_off(int timeouts)
 	{
 		const ClusterState *state = &entry->state;
 
-		if (state->controller_term != 0 ? !state->has_majority :
-			cluster_clock_ms() - state->heard_ms > (int64) timeouts * pgtopic_broker_session_timeout)
+		if (state->lease_ms == 0)
+			;
+		else if (cluster_clock_ms() - state->lease_ms > (int64) timeouts * pgtopic_broker_session_timeout)
 			why = "It has heard from no majority of the brokers for pgtopic.broker_session_timeout.";
-		else if (!state->serves)
+		else if (!state->serves || state->applied_version < state->lease_version)
 			why = "It is coming back into the cluster.";
 		else
 			why = NULL;

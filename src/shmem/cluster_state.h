@@ -32,6 +32,8 @@ typedef struct ClusterState
 	int32		controller;		/* broker, as far as is known; 0: none */
 	int64		controller_term;	/* this broker is the controller of this term; 0 */
 	int64		heard_ms;		/* monotonic; when a controller was heard last */
+	int64		lease_ms;		/* see cluster_state_extend_lease() */
+	int64		lease_version;	/* what has to be applied before the lease is worth anything */
 	bool		has_majority;	/* of the controller: a majority answers it */
 	int64		committed_version;
 	int64		applied_version;
@@ -59,6 +61,16 @@ extern void cluster_state_set_fenced(const int32 *brokers, int count);
 extern void cluster_state_saw(int32 broker);
 
 /*
+ * Says that what this broker has sent at a time of its own clock has been heard: by the
+ * controller, which fences nobody whom it has heard within the session timeout, or, for
+ * the controller itself, by a majority.  When a message arrives says nothing: it may have
+ * waited for a process that was stopped.  version is the newest metadata that the other
+ * one knew to be committed then; if this broker was cut off before, it does nothing for
+ * others before it has applied that.  Times before this server was started do not count.
+ */
+extern void cluster_state_extend_lease(int64 ms, int64 version);
+
+/*
  * Whether this broker may lead what the metadata says that it leads: not before the
  * replication worker has seen that it is the broker that it was (no standby that was
  * promoted), and not while it is fenced.
@@ -70,8 +82,8 @@ extern bool cluster_state_is_fenced(int32 broker);
 
 /*
  * Why this broker takes nothing for partitions with replicas, for the detail of an
- * error; NULL if it does.  So it is when it has not heard from the controller for as
- * many session timeouts: others may lead by now.  This keeps nobody from losing anything
+ * error; NULL if it does.  So it is when nobody has heard it (see above) for as many
+ * session timeouts: others may lead by now.  This keeps nobody from losing anything
  * (that is done by commits, which wait for in-sync replicas); it tells clients soon
  * that they are at the wrong broker.
  */

@@ -159,7 +159,10 @@ pgtopic_peer_vote(PG_FUNCTION_ARGS)
 
 /*
  * peer_accept(cluster_id, broker, term, controller, image_term, image_version,
- * committed_version, image) → OUT term, OUT accepted, OUT image_term, OUT image_version
+ * committed_version, image, heard) → OUT term, OUT accepted, OUT image_term,
+ * OUT image_version, OUT clock
+ *
+ * clock is this broker's; the controller gives the last one that it got back as heard.
  */
 Datum
 pgtopic_peer_accept(PG_FUNCTION_ARGS)
@@ -171,8 +174,8 @@ pgtopic_peer_accept(PG_FUNCTION_ARGS)
 	bool		changed;
 	bool		take_image;
 	bool		committed;
-	Datum		values[4];
-	bool		nulls[4] = {false};
+	Datum		values[5];
+	bool		nulls[5] = {false};
 
 	request.term = arg_int64(fcinfo, 2, "term");
 	request.controller = arg_int32(fcinfo, 3, "controller");
@@ -207,11 +210,17 @@ pgtopic_peer_accept(PG_FUNCTION_ARGS)
 	if (committed)
 		database_wake_at_commit(WORKER_REPLICATION);
 	if (reply.accepted)
+	{
 		cluster_state_heard_controller(request.controller);
+		/* NULL: a controller of before 0.3.0, which fences nobody */
+		cluster_state_extend_lease(PG_ARGISNULL(8) ? cluster_clock_ms() : PG_GETARG_INT64(8),
+								   request.committed_version);
+	}
 	values[0] = Int64GetDatum(reply.term);
 	values[1] = BoolGetDatum(reply.accepted);
 	values[2] = Int64GetDatum(reply.image_term);
 	values[3] = Int64GetDatum(reply.image_version);
+	values[4] = Int64GetDatum(cluster_clock_ms());
 	PG_RETURN_DATUM(return_row(fcinfo, values, nulls));
 }
 

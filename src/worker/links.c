@@ -94,7 +94,7 @@ link_send(Link *link, int call, const char *sql, int nparams, const char *const 
 	(void) PQflush(link->conn);
 	link->call = call;
 	link->state = LINK_BUSY;
-	link->since = cluster_clock_ms();
+	link->since = link->sent_ms = cluster_clock_ms();
 }
 
 /* A busy link has something to read. */
@@ -169,7 +169,7 @@ go_on_connecting(Link *link)
 		(void) PQsetnonblocking(link->conn, 1);
 		link->state = LINK_IDLE;
 		link->since = 0;		/* something is due at once */
-		link->committed_sent = 0;
+		link->committed_sent = link->heard_ms = link->clock = 0;
 	}
 }
 
@@ -231,6 +231,17 @@ links_keep(int64 too_long)
 		if (link->state == LINK_CLOSED && now - link->since >= RECONNECT_MS)
 			start_connecting(link);
 	}
+}
+
+const Link *
+link_to(int32 broker)
+{
+	for (int i = 0; i < QUORUM_MEMBERS_MAX; i++)
+	{
+		if (links[i].broker == broker)
+			return &links[i];
+	}
+	return NULL;
 }
 
 Link *

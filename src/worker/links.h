@@ -35,7 +35,10 @@ typedef struct Link
 	int			call;			/* the caller's name for what is under way */
 	PGresult   *answer;			/* that came; good once its transaction has ended */
 	int64		since;			/* ms; of the state */
-	int64		committed_sent; /* the caller's; 0 on a new connection */
+	int64		sent_ms;		/* when what is under way was sent */
+	int64		committed_sent; /* the caller's; 0 on a new connection, and so below */
+	int64		heard_ms;		/* when what was answered last was sent */
+	int64		clock;			/* of the other broker, in that answer */
 	bool		complained;
 } Link;
 
@@ -50,6 +53,9 @@ extern void links_set(const Image *image, int32 self);
 
 /* Gives up what takes longer than so many ms, and connects again what was lost. */
 extern void links_keep(int64 too_long);
+
+/* The link to a broker; NULL: there is none. */
+extern const Link *link_to(int32 broker);
 
 /* Goes through the links that a call can be sent on; start with *position = 0. */
 extern Link *links_next_idle(int *position);

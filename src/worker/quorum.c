@@ -299,7 +299,7 @@ send_vote_request(Link *link)
 static void
 send_accept_request(Link *link, const char *image)
 {
-	const char *params[8];
+	const char *params[9];
 
 	params[0] = store.cluster_id;
 	params[1] = psprintf("%d", link->broker);
@@ -309,8 +309,9 @@ send_accept_request(Link *link, const char *image)
 	params[5] = int64_text(store.durable.image_version);
 	params[6] = int64_text(store.durable.committed_version);
 	params[7] = image;
+	params[8] = int64_text(link->clock);
 	link->committed_sent = store.durable.committed_version;
-	link_send(link, CALL_ACCEPT, "SELECT * FROM pgtopic.peer_accept($1, $2, $3, $4, $5, $6, $7, $8)", 8, params);
+	link_send(link, CALL_ACCEPT, "SELECT * FROM pgtopic.peer_accept($1, $2, $3, $4, $5, $6, $7, $8, $9)", 9, params);
 }
 
 static QuorumPeer *
@@ -402,6 +403,11 @@ take_answer(Link *link, PGresult *result)
 			reply.accept.accepted = result_bool(result, 1);
 			reply.accept.image_term = result_int64(result, 2);
 			reply.accept.image_version = result_int64(result, 3);
+			if (reply.accept.accepted)
+			{
+				link->heard_ms = link->sent_ms;
+				link->clock = result_int64(result, 4);
+			}
 			quorum_on_accept_reply(&run, &probe, link->broker, &reply.accept, now, &store_it);
 			if (store_it)
 				decide(on_accept_reply, &reply);
@@ -494,6 +500,32 @@ fence_who_is_gone(void)
 	}
 }
 
+static int
+compare_times(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* When this controller has sent what a majority has answered. */
+static int64
+majority_heard_ms(int64 now)
+{
+	int64		times[QUORUM_MEMBERS_MAX];
+	int			count = 0;
+
+	for (int i = 0; i < members.count; i++)
+	{
+		const Link *link = link_to(members.ids[i]);
+
+		times[count++] = members.ids[i] == store.self ? now : link ? link->heard_ms : 0;
+	}
+	qsort(times, count, sizeof(int64), compare_times);
+	return count > 0 ? times[quorum_majority(&members) - 1] : 0;
+}
+
 /* Tells the sessions who is the controller. */
 static void
 publish_role(void)
@@ -508,6 +540,7 @@ publish_role(void)
 	{
 		bool		majority = quorum_has_majority(&run, now);
 
+		cluster_state_extend_lease(majority_heard_ms(now), store.durable.image_version);
 		if (controller != store.self || state.controller_term != store.durable.term ||
 			state.has_majority != majority)
 			cluster_state_set_role(store.self, store.durable.term, majority);

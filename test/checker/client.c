@@ -144,6 +144,10 @@ expected_error(const Client *c, const char *sqlstate)
 	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
 		if (strcmp(sqlstate, expected[i]) == 0)
 			return true;
+	/* elections and moves are made at random: some are not possible */
+	if (strcmp(c->name, "nemesis") == 0 &&
+		(strcmp(sqlstate, "22023") == 0 || strcmp(sqlstate, "55000") == 0 || strcmp(sqlstate, "55006") == 0))
+		return true;
 	for (size_t i = 0; in_cluster(c) && i < sizeof(in_clusters) / sizeof(in_clusters[0]); i++)
 		if (strcmp(sqlstate, in_clusters[i]) == 0)
 			return true;

@@ -31,7 +31,7 @@ typedef enum Fault
 	/* of whole servers */
 	STOP_IMMEDIATE, KILL_POSTMASTER, RESTART_FAST,
 	/* of clusters */
-	KILL_BROKER, FREEZE, SEVER, SEVER_ONE_WAY, ISOLATE, MUTE, DEAFEN, DROP, DELAY, SLOW_DISK, CLOCK,
+	KILL_BROKER, FLAP, CUT_AND_KILL, LOSE_MINORITY, FREEZE, SEVER, SEVER_ONE_WAY, ISOLATE, MUTE, DEAFEN, DROP, DELAY, SLOW_DISK, CLOCK,
 	ELECT, MOVE, LOSE_MAJORITY, FULL_RESTART
 } Fault;
 
@@ -46,7 +46,7 @@ static const Fault deck_single[] = {
 static const Fault deck_cluster[] = {
 	CANCEL, TERMINATE, PAUSE, PAUSE, TERMINATE_WORKER, CHECKPOINT,
 	KILL_BACKEND, KILL_WORKER, STOP_IMMEDIATE, RESTART_FAST,
-	KILL_BROKER, KILL_BROKER, KILL_BROKER, FREEZE, FREEZE, FREEZE,
+	KILL_BROKER, KILL_BROKER, FLAP, FLAP, CUT_AND_KILL, LOSE_MINORITY, FREEZE, FREEZE, FREEZE,
 	SEVER, SEVER, SEVER_ONE_WAY, SEVER_ONE_WAY, ISOLATE, ISOLATE, MUTE, MUTE, DEAFEN, DROP, DELAY,
 	SLOW_DISK, SLOW_DISK, CLOCK, CLOCK, ELECT, ELECT, MOVE,
 	LOSE_MAJORITY, FULL_RESTART
@@ -522,6 +522,32 @@ fault_of_cluster(Client *c, Fault fault)
 			kill_server(c, a);
 			nap_ms(downtime);
 			start_server(c, a);
+			break;
+		case FLAP:
+			/* while it comes back, copies what it lacks, is in sync again */
+			record(c, "fault", "kill-9 broker several times\t%d", a + 1);
+			for (int i = 2 + rnd_below(c, 3); i > 0; i--)
+			{
+				kill_server(c, a);
+				nap_ms(chance(c, 50) ? 0 : rnd_below(c, 3000));
+				start_server(c, a);
+				nap_ms(rnd_below(c, 3000));
+			}
+			break;
+		case CUT_AND_KILL:
+			record(c, "fault", "cut a pair and kill-9 another broker\t%d %d %d", a + 1, b + 1, order[2 % n] + 1);
+			proxies(c, "cut %d %d", a + 1, b + 1);
+			nap_ms(rnd_below(c, 4000));
+			kill_server(c, order[2 % n]);
+			nap_ms(downtime);
+			start_server(c, order[2 % n]);
+			nap_ms(rnd_below(c, 2000));
+			proxies(c, "heal");
+			break;
+		case LOSE_MINORITY:
+			how = rnd_below(c, 3);
+			record(c, "fault", "minority %s\t-", how == 0 ? "kill-9" : how == 1 ? "frozen" : "cut off");
+			lose_several(c, order, (n - 1) / 2, how);
 			break;
 		case FREEZE:
 			record(c, "fault", "freeze broker\t%d", a + 1);

@@ -81,6 +81,24 @@ topic_at('cut', 1, 2, 3);
 	$_->quit for $s, $reader, $other;
 }
 
+# --- offsets that only the old leader has handed out, rolled back, and stored as settled ---
+
+topic_at('tail', 1, 2, 3);
+{
+	my $s = $cluster->session(1);
+	$s->query_ok("SELECT produce('tail', 'before')");
+	$cluster->isolate(1);
+	$s->query_ok("BEGIN; SELECT produce_batch('tail', ARRAY(SELECT 'x' || n FROM generate_series(1, 10) n)); ROLLBACK");
+	$cluster->wait_until(1, "SELECT p.high_watermark FROM pgtopic.partition p JOIN pgtopic.topic t ON t.id = p.topic_id WHERE t.name = 'tail'", 'what is rolled back at the end of the log counts as settled', '11');
+	$cluster->wait_until(2, "SELECT leader FROM partition_status WHERE topic::text = 'tail'", undef, '2');
+	is($cluster->ask_ok(3, "SELECT first_offset FROM produce_batch('tail', ARRAY['a', 'b', 'c'])"), '1', '... a new leader that has not heard of these offsets gives them to others');
+	$cluster->heal;
+	$cluster->wait_in_sync;
+	is(values_at($_, 'tail'), 'before a b c', "... which are there, as broker $_ gives them to read") for 1 .. 3;
+	$cluster->same_content('tail', '... and in all copies');
+	$s->quit;
+}
+
 # --- preferred leaders ---
 
 {
