@@ -129,7 +129,7 @@ slots_xact_add_write(int slot)
 void
 slots_xact_await_insync(int slot, int wanted)
 {
-	Assert(my_slots[slot] != 0);
+	Assert(slot >= 0 && my_slots[slot] != 0);
 	my_wanted[slot] = Max(my_wanted[slot], wanted);
 }
 
