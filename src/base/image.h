@@ -48,6 +48,7 @@ typedef struct ImageBroker
 	bool		leaving;		/* its replicas are being moved away */
 	bool		fenced;			/* it is not there, as far as the controller knows */
 	int32		fencings;		/* how often it was fenced; only grows */
+	bool		suspect;		/* for this change; not part of the text: it may be gone too */
 	char	   *conninfo;		/* how the others connect to it */
 } ImageBroker;
 
@@ -187,14 +188,23 @@ extern bool image_remove_broker(Image *image, int32 broker, bool gone, ImageProb
 extern bool image_replace_broker(Image *image, int32 broker, int32 replacement, ImageProblem *problem);
 
 /*
- * Fences a broker that is not there.  *changed is false if it is fenced already.
- * Refused (IMAGE_NOT_NOW): it is the last one that is not fenced.
- *
- * It is to be called with the number that the broker had heard of when it had let go
- * of all that it led; without effect if it was fenced again since, or is not fenced.
- * Partitions that nobody leads and that have it in isr are led by it from then on.
+ * Fences brokers that are not there.  *changed is false if all are fenced already.
+ * They are fenced together, so that none of them becomes a leader instead of another
+ * one, and is alone in sync then; a broker that is suspect becomes one only where there
+ * is nobody else.
  */
+extern bool image_fence_brokers(Image *image, const int32 *brokers, int count,
+								bool *changed, ImageProblem *problem);
+
+/* The same for one. */
 extern bool image_fence_broker(Image *image, int32 broker, bool *changed, ImageProblem *problem);
+
+/*
+ * Takes a broker for there again.  fencings is the number that it had heard of when it
+ * had let go of all that it led; without effect if it was fenced again since, or is not
+ * fenced.  Partitions that nobody leads and that have it in isr are led by it from then
+ * on, in a new epoch.
+ */
 extern bool image_unfence_broker(Image *image, int32 broker, int32 fencings, bool *changed,
 								 ImageProblem *problem);
 

@@ -113,20 +113,24 @@ partition_set_leader(ImagePartition *partition, int32 leader)
 void
 partition_replace_leader(const Image *image, ImagePartition *partition)
 {
-	int32		leader = partition->isr[0];
+	const ImageBroker *best = NULL;
 
 	for (int i = 0; i < partition->isr_count; i++)
 	{
-		if (!image_is_fenced(image, partition->isr[i]))
-		{
-			partition_set_leader(partition, partition->isr[i]);
-			return;
-		}
+		const ImageBroker *broker = image_broker(image, partition->isr[i]);
+
+		if (broker && !broker->fenced && (best == NULL || (best->suspect && !broker->suspect)))
+			best = broker;
+	}
+	if (best)
+	{
+		partition_set_leader(partition, best->id);
+		return;
 	}
 	partition->successor = 0;
-	if (partition->leader != leader)
+	if (!partition_in_sync(partition, partition->leader))
 	{
-		partition->leader = leader;
+		partition->leader = partition->isr[0];
 		partition->leader_epoch++;
 	}
 }
@@ -175,7 +179,7 @@ image_add_broker(Image *image, const char *conninfo, int32 *id, ImageProblem *pr
 	image->brokers = resize(image->brokers, sizeof(ImageBroker) * (image->brokers_count + 1));
 	broker = &image->brokers[image->brokers_count++];
 	broker->id = image->next_broker++;
-	broker->leaving = broker->fenced = false;
+	broker->leaving = broker->fenced = broker->suspect = false;
 	broker->fencings = 0;
 	broker->conninfo = pstrdup(conninfo);
 	*id = broker->id;
@@ -209,36 +213,56 @@ remove_from_isr(ImagePartition *partition, int32 broker)
 }
 
 bool
-image_fence_broker(Image *image, int32 id, bool *changed, ImageProblem *problem)
+image_fence_brokers(Image *image, const int32 *ids, int count, bool *changed, ImageProblem *problem)
 {
-	ImageBroker *broker = image_need_broker(image, id, problem);
-	int			there = 0;
+	bool		fences[IMAGE_BROKERS_MAX] = {false};
 
 	*changed = false;
-	if (broker == NULL)
-		return false;
-	if (broker->fenced)
-		return true;
-	for (int i = 0; i < image->brokers_count; i++)
-		there += !image->brokers[i].fenced;
-	if (there == 1)
-		return image_refuse(problem, IMAGE_NOT_NOW,
-							psprintf("broker %d is the last one that is there", id), NULL, NULL);
+	for (int i = 0; i < count; i++)
+	{
+		ImageBroker *broker = image_need_broker(image, ids[i], problem);
 
-	broker->fenced = true;
-	broker->fencings++;
+		if (broker == NULL)
+			return false;
+		fences[broker - image->brokers] = !broker->fenced;
+	}
+	for (int i = 0; i < image->brokers_count; i++)
+	{
+		if (!fences[i])
+			continue;
+		image->brokers[i].fenced = true;
+		image->brokers[i].fencings++;
+		*changed = true;
+	}
 	for (int p = 0; p < image->partitions_count; p++)
 	{
 		ImagePartition *partition = &image->partitions[p];
+		bool		concerned = false;
 
-		if (partition->leader == id)
-			partition_replace_leader(image, partition);
-		/* the last one stays: nobody else has everything */
-		else if (partition_in_sync(partition, id) && !image_is_fenced(image, partition->leader))
-			remove_from_isr(partition, id);
+		for (int i = 0; i < image->brokers_count; i++)
+		{
+			int32		id = image->brokers[i].id;
+
+			if (!fences[i])
+				continue;
+			concerned |= partition_has_replica(partition, id);
+			if (partition->leader == id)
+				partition_replace_leader(image, partition);
+			/* the last ones stay: nobody else has everything */
+			else if (partition_in_sync(partition, id) && !image_is_fenced(image, partition->leader))
+				remove_from_isr(partition, id);
+		}
+		/* what is reported of it is void, so that its leader need not report that it is gone */
+		if (concerned && partition->revision < PG_INT32_MAX - 1)
+			partition->revision++;
 	}
-	*changed = true;
 	return true;
+}
+
+bool
+image_fence_broker(Image *image, int32 id, bool *changed, ImageProblem *problem)
+{
+	return image_fence_brokers(image, &id, 1, changed, problem);
 }
 
 bool

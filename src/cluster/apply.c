@@ -457,7 +457,7 @@ begin_epochs(const Image *image, const ImageTopic *topic, int32 self)
 		const ImagePartition *next = &image->partitions[i];
 		LogPartition *partition;
 
-		if (next->topic != topic->id || next->leader != self || next->replicas_count == 1 ||
+		if (next->topic != topic->id || next->leader != self ||
 			next->number >= known->partitions_count)
 			continue;
 		partition = &known->partitions[next->number];

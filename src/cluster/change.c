@@ -133,6 +133,26 @@ check_is_gone(const Image *image, int32 broker)
 				 errhint("Call leave_cluster() on it, or stop it first.")));
 }
 
+/* Brokers that are gone; negative: those that may be. */
+static bool
+fence_brokers(Image *image, const Args *args, bool *changed, ImageProblem *problem)
+{
+	int32	   *gone = palloc((args->count + 1) * sizeof(int32));
+	int			count = 0;
+
+	for (int i = 0; i < args->count; i++)
+	{
+		int32		id = arg_int32(args, i);
+		ImageBroker *suspect = id < 0 ? image_broker(image, -id) : NULL;
+
+		if (id >= 0)
+			gone[count++] = id;
+		else if (suspect)
+			suspect->suspect = true;
+	}
+	return image_fence_brokers(image, gone, count, changed, problem);
+}
+
 /*
  * Changes the image.  *changed is false if there was nothing to do.
  */
@@ -196,7 +216,7 @@ run_change(Image *image, const Args *args, int32 *id, bool *changed, ImageProble
 		return true;
 	}
 	if (strcmp(op, CHANGE_FENCE) == 0)
-		return image_fence_broker(image, arg_int32(args, 0), changed, problem);
+		return fence_brokers(image, args, changed, problem);
 	if (strcmp(op, CHANGE_UNFENCE) == 0)
 		return image_unfence_broker(image, arg_int32(args, 0), arg_int32(args, 1), changed, problem);
 	if (strcmp(op, CHANGE_ISR) == 0)
@@ -383,7 +403,7 @@ args_array(const char *const *args, int nargs)
 
 /* One try with one controller. */
 static ChangeResult
-try_change(PGconn *conn, const char *whom, const char *operation, const char *array, bool *proposed)
+try_change(PGconn *conn, const char *whom, const char *operation, const char *array, volatile bool *proposed)
 {
 	const char *params[2] = {operation, array};
 	ChangeResult change;
@@ -430,7 +450,7 @@ cluster_change(const char *operation, const char *const *args, int nargs, int ti
 		char	   *whom;
 		PGconn	   *volatile conn = NULL;
 		volatile bool again = false;
-		bool		proposed = false;
+		volatile bool proposed = false;
 		ChangeResult result = {0};
 
 		CHECK_FOR_INTERRUPTS();

@@ -209,6 +209,7 @@ settle_topics(void)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("a dump is being restored into this database"),
 					 errhint("Try again when that is done.")));
+		restored_forget_leaders(topics[i]);
 	}
 }
 

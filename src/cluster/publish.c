@@ -182,9 +182,9 @@ forget(int32 follower, int32 topic, int32 number, int64 attempt)
 	char	   *which = psprintf("follower = %d AND %d IN (0, topic_id) AND %d IN (-1, partition) AND attempt <= " INT64_FORMAT,
 								 follower, topic, topic == 0 ? -1 : number, attempt);
 
-	/* who has not been reported to be in sync, or is known not to be, has nothing to lose */
+	/* who is waited for is let go by the leader's worker, which tells the slot; the others have nothing to lose */
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE %s AND state NOT IN ('"
-					  FOLLOWER_IS_READY "', '" FOLLOWER_IS_FORGOTTEN "')", which);
+					  FOLLOWER_IS_READY "', '" FOLLOWER_IS_JOINING "', '" FOLLOWER_IS_FORGOTTEN "')", which);
 	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.follower SET state = '" FOLLOWER_IS_FORGOTTEN "',"
 					  " since = pg_catalog.clock_timestamp() WHERE %s AND state <> '" FOLLOWER_IS_FORGOTTEN "'", which);
 }
@@ -386,6 +386,7 @@ publish_ready(int32 follower, int32 topic, int32 number, int32 leader_epoch, int
 	char	   *which = psprintf("topic_id = %d AND partition = %d AND follower = %d AND attempt = " INT64_FORMAT,
 								 topic, number, follower, attempt);
 	bool		known;
+	bool		news;
 
 	extension_owner_begin(&saved);
 	SPI_connect();
@@ -393,11 +394,13 @@ publish_ready(int32 follower, int32 topic, int32 number, int32 leader_epoch, int
 	extension_execute(SPI_OK_UPDATE,
 					  "UPDATE pgtopic.follower SET state = '" FOLLOWER_IS_REPORTED "', since = pg_catalog.clock_timestamp()"
 					  " WHERE %s AND state = '" FOLLOWER_IS_PUBLISHED "'", which);
+	news = SPI_processed > 0;
 	/* it may have reported before */
 	known = exists(psprintf("SELECT FROM pgtopic.follower WHERE %s AND state <> '" FOLLOWER_IS_FORGOTTEN "'", which));
 	SPI_finish();
 	extension_owner_end(&saved);
-	database_wake_at_commit(WORKER_REPLICATION);
+	if (news)
+		database_wake_at_commit(WORKER_REPLICATION);
 	return known;
 }
 

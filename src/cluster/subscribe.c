@@ -207,14 +207,21 @@ is_applied(int32 leader)
 void
 subscribe_restart(int32 leader)
 {
+	bool		runs;
+
 	run_command(psprintf("ALTER SUBSCRIPTION %s DISABLE", subscription_name(leader)));
-	while (is_applied(leader))
+	for (int waited = 0; (runs = is_applied(leader)) && waited < COMMAND_TIMEOUT_MS; waited += 20)
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
 	run_command(psprintf("ALTER SUBSCRIPTION %s ENABLE", subscription_name(leader)));
+	if (runs)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("the apply worker of subscription \"%s\" does not end", subscription_name(leader)),
+				 errhint("It may be waiting for a lock on a table: see pg_stat_activity and pg_locks.")));
 }
 
 int32 *

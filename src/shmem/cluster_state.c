@@ -251,17 +251,17 @@ cluster_state_saw(int32 broker)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	ClusterState *state = change_begin();
+	BrokerSeen *seen = &state->seen[0];
 
-	for (int i = 0; i < CLUSTER_BROKERS_MAX; i++)
+	/* its own entry, or an empty one, or else that of one who has been gone for longest */
+	for (int i = 0; i < CLUSTER_BROKERS_MAX && seen->id != broker; i++)
 	{
-		if (state->seen[i].id == broker || state->seen[i].id == 0)
-		{
-			state->seen[i].id = broker;
-			state->seen[i].at = now;
-			state->seen[i].at_ms = cluster_clock_ms();
-			break;
-		}
+		if (state->seen[i].id == broker || state->seen[i].at_ms < seen->at_ms)
+			seen = &state->seen[i];
 	}
+	seen->id = broker;
+	seen->at = now;
+	seen->at_ms = cluster_clock_ms();
 	LWLockRelease(&control->lock);
 }
 

@@ -53,6 +53,12 @@ arg_int64(FunctionCallInfo fcinfo, int arg, const char *name)
 }
 
 int64
+arg_int64_new(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	return PG_NARGS() > arg ? arg_int64(fcinfo, arg, name) : 0;
+}
+
+int64
 arg_max_messages(FunctionCallInfo fcinfo, int arg)
 {
 	int32		max = arg_int32(fcinfo, arg, "max_messages");

@@ -28,6 +28,9 @@ extern char *arg_cstring(FunctionCallInfo fcinfo, int arg, const char *name);
 extern int32 arg_int32(FunctionCallInfo fcinfo, int arg, const char *name);
 extern int64 arg_int64(FunctionCallInfo fcinfo, int arg, const char *name);
 
+/* The same; 0 if the function has fewer: that of an extension which is not updated yet. */
+extern int64 arg_int64_new(FunctionCallInfo fcinfo, int arg, const char *name);
+
 /* max_messages and max_wait of the reading functions. */
 extern int64 arg_max_messages(FunctionCallInfo fcinfo, int arg);
 extern Deadline arg_max_wait(FunctionCallInfo fcinfo, int arg);

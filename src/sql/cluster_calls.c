@@ -176,8 +176,10 @@ pgtopic_elect_leader(PG_FUNCTION_ARGS)
 	int32		successor = 0;
 	int64		deadline = cluster_clock_ms() + pgtopic_handover_timeout + CLUSTER_WAIT_MS;
 
-	arg_not_null(fcinfo, 3, "unclean");
-	unclean = PG_GETARG_BOOL(3);
+	/* it is missing while the extension is not updated */
+	if (PG_NARGS() > 3)
+		arg_not_null(fcinfo, 3, "unclean");
+	unclean = PG_NARGS() > 3 && PG_GETARG_BOOL(3);
 	check_partition_of_cluster(topic, partition, "elect_leader()");
 	args[0] = psprintf("%d", topic);
 	args[1] = psprintf("%d", partition);

@@ -217,8 +217,8 @@ pgtopic_peer_accept(PG_FUNCTION_ARGS)
 	if (reply.accepted)
 	{
 		cluster_state_heard_controller(request.controller);
-		/* NULL: a controller of before 0.3.0, which fences nobody */
-		cluster_state_extend_lease(PG_ARGISNULL(8) ? cluster_clock_ms() : PG_GETARG_INT64(8),
+		/* missing: a controller of before 0.3.0, which fences nobody */
+		cluster_state_extend_lease(PG_NARGS() <= 8 || PG_ARGISNULL(8) ? cluster_clock_ms() : PG_GETARG_INT64(8),
 								   request.committed_version);
 	}
 	values[0] = Int64GetDatum(reply.term);
@@ -316,7 +316,7 @@ Datum
 pgtopic_peer_forget(PG_FUNCTION_ARGS)
 {
 	publish_forget(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
-				   arg_int32(fcinfo, 2, "partition"), arg_int64(fcinfo, 3, "attempt"));
+				   arg_int32(fcinfo, 2, "partition"), arg_int64_new(fcinfo, 3, "attempt"));
 	PG_RETURN_VOID();
 }
 
@@ -342,7 +342,7 @@ pgtopic_peer_unpublish(PG_FUNCTION_ARGS)
 {
 	publish_remove(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
 				   arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"),
-				   arg_int32(fcinfo, 4, "placement"), arg_int64(fcinfo, 5, "attempt"));
+				   arg_int32(fcinfo, 4, "placement"), arg_int64_new(fcinfo, 5, "attempt"));
 	PG_RETURN_VOID();
 }
 
@@ -353,7 +353,7 @@ pgtopic_peer_publish(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(publish_add(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
 							   arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"),
 							   arg_int32(fcinfo, 4, "placement"), arg_int64(fcinfo, 5, "from_offset"),
-							   arg_int64(fcinfo, 6, "attempt")));
+							   arg_int64_new(fcinfo, 6, "attempt")));
 }
 
 /* peer_ready(follower, topic, partition, leader_epoch, placement, attempt) → whether the leader knows of the copy */
@@ -362,7 +362,7 @@ pgtopic_peer_ready(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL(publish_ready(arg_int32(fcinfo, 0, "follower"), arg_int32(fcinfo, 1, "topic"),
 								 arg_int32(fcinfo, 2, "partition"), arg_int32(fcinfo, 3, "leader_epoch"),
-								 arg_int32(fcinfo, 4, "placement"), arg_int64(fcinfo, 5, "attempt")));
+								 arg_int32(fcinfo, 4, "placement"), arg_int64_new(fcinfo, 5, "attempt")));
 }
 
 /* peer_drop_sync_slots(system_identifier, subscriptions) → how many */

@@ -594,7 +594,8 @@ partition_update_slot(LogPartition *partition)
 	epoch = slot_leader_epoch(key);
 	if (epoch >= 0 && epoch != row.leader_epoch && !slot_forget(key))
 	{
-		slot_set_closed(key, true);
+		/* commits that wait in it wait for what nobody confirms any more */
+		slot_abandon(key);
 		return false;
 	}
 	replicas_of_row(partition, &row, &replicas);

@@ -21,6 +21,7 @@
 #include "cluster/publish.h"
 #include "cluster/subscribe.h"
 #include "peer/call.h"
+#include "peer/connect.h"
 #include "worker/arrivals.h"
 #include "worker/replication.h"
 #include "worker/workers.h"
@@ -228,8 +229,10 @@ has_arrived_or_cannot(int32 topic, int32 partition, Source *source)
 	{
 		int			code = geterrcode();
 
-		if (code != ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION &&
-			code != ERRCODE_CONNECTION_FAILURE)
+		/* it may be this worker that has something better to do */
+		if (peer_is_in_vain() ||
+			(code != ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION &&
+			 code != ERRCODE_CONNECTION_FAILURE))
 			PG_RE_THROW();
 		HOLD_INTERRUPTS();
 		AbortOutOfAnyTransaction();

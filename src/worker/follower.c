@@ -37,8 +37,9 @@
 /* A leader that does not answer is left alone for so long. */
 #define BACK_OFF_MS			2000
 
-/* How often a leader is asked whether our slot is all right. */
+/* How often a leader is asked whether our slot is all right; whether it knows our copies. */
 #define SLOT_CHECK_MS		2000
+#define COPY_CHECK_MS		30000
 
 /* A leader that this broker follows. */
 typedef struct Leader
@@ -46,6 +47,7 @@ typedef struct Leader
 	int32		id;				/* hash key, must be first */
 	PGconn	   *conn;
 	int64		checked_at;		/* ms */
+	int64		asked_at;		/* ms; about copies */
 	int64		try_at;			/* ms; not before */
 } Leader;
 
@@ -326,6 +328,8 @@ ensure_subscription(Leader *leader, Replica *replicas, int count)
 	if (there)
 		subscribe_drop(leader->id, true);
 	begin_again(replicas, count);
+	/* what we say by it must not be taken back by a crash: copies that nobody knows of would stay */
+	applying_flush();
 	params[1] = int_text(next_attempt());
 	PQclear(call(leader, "SELECT pgtopic.peer_forget($1, 0, 0, $2)", 2, params));
 	PQclear(call(leader, "SELECT pgtopic.peer_unfollow($1)", 1, params));
@@ -460,6 +464,25 @@ cut_and_publish(Leader *leader, Replica *replica)
 	set_state(replica, done ? REPLICA_PUBLISHED : REPLICA_NEW);
 }
 
+/*
+ * ready: so it stays.  But a leader that does not know the copy never counts it as in
+ * sync; whatever the reason, it begins anew.
+ */
+static void
+ask_about_copy(Leader *leader, Replica *replica)
+{
+	PGresult   *result = call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4, $5, $6)", 6, replica->attempt);
+	bool		known = PQgetvalue(result, 0, 0)[0] == 't';
+
+	PQclear(result);
+	if (known)
+		return;
+	ereport(LOG,
+			(errmsg("pgtopic copies %s anew: broker %d does not know of the copy",
+					worker_describe(psprintf("partition %d", replica->partition), replica->topic), leader->id)));
+	set_state(replica, REPLICA_NEW);
+}
+
 /* copying → ready */
 static void
 look_at_copy(Leader *leader, Replica *replica)
@@ -577,9 +600,12 @@ follow(void *arg)
 {
 	FollowTask *task = arg;
 	bool		refresh = false;
+	bool		ask = cluster_clock_ms() - task->leader->asked_at >= COPY_CHECK_MS;
 
 	task->busy = true;
 	ensure_subscription(task->leader, task->replicas, task->count);
+	if (ask)
+		task->leader->asked_at = cluster_clock_ms();
 	for (int i = 0; i < task->count; i++)
 	{
 		try_step(task->leader, &task->replicas[i], at_leader);
@@ -598,6 +624,8 @@ follow(void *arg)
 			set_state(replica, REPLICA_COPYING);
 		else if (is_in(replica, REPLICA_COPYING))
 			try_step(task->leader, replica, look_at_copy);
+		else if (ask && is_in(replica, REPLICA_READY))
+			try_step(task->leader, replica, ask_about_copy);
 		task->busy |= !is_in(replica, REPLICA_READY);
 	}
 }

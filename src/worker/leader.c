@@ -361,12 +361,14 @@ follower_confirms(int32 follower, XLogRecPtr *confirmed, TimestampTz *caught_up)
 /*
  * Whether nobody can count a follower as in sync any more, whatever was reported before
  * and may be under way: the metadata does not, and has been changed since by a report
- * that says so.  The watermark waits for it until then.  True: it can be let go.
+ * that says so, or by fencing it.  The watermark waits for it until then.  True: it can
+ * be let go.
  */
 static bool
 is_released(const Look *look, const Led *led, int32 follower, Memory *memory)
 {
-	if (!in_sync(led, follower) && memory->released != 0 && led->row.revision >= memory->released)
+	if (!in_sync(led, follower) && (cluster_state_is_fenced(follower) ||
+									(memory->released != 0 && led->row.revision >= memory->released)))
 		return true;
 	memory->released = led->row.revision + 1;
 	change_isr(look, led, follower, false);
@@ -387,6 +389,7 @@ look_after(const Look *look, const Led *led, int32 follower)
 	bool		confirms = !cluster_state_is_fenced(follower) &&
 		follower_confirms(follower, &confirmed, &caught_up);
 	bool		keeps_up;
+	bool		waits;			/* commits and the watermark, for it */
 
 	if (is_reported(led, memory))
 		return true;
@@ -440,7 +443,10 @@ look_after(const Look *look, const Led *led, int32 follower)
 	}
 	if (strcmp(state, FOLLOWER_IS_PUBLISHED) == 0 && confirms)
 		somebody_copies = true;
-	if (cluster_clock_ms() - memory->since_ms < pgtopic_replica_lag_time_max)
+	/* one that was fenced is not waited for any longer than it takes to let go of it */
+	waits = strcmp(state, FOLLOWER_IS_READY) == 0 || strcmp(state, FOLLOWER_IS_JOINING) == 0;
+	if (cluster_clock_ms() - memory->since_ms < pgtopic_replica_lag_time_max &&
+		!(waits && cluster_state_is_fenced(follower)))
 		return strcmp(state, FOLLOWER_IS_JOINING) == 0 || strcmp(state, FOLLOWER_IS_PUBLISHED) == 0;
 	if (is_in_sync)
 	{
@@ -450,7 +456,7 @@ look_after(const Look *look, const Led *led, int32 follower)
 	/* the watermark may still wait for it, though it is in no metadata */
 	if (strcmp(state, FOLLOWER_IS_READY) == 0 && !is_released(look, led, follower, memory))
 		return true;
-	if (strcmp(state, FOLLOWER_IS_READY) == 0 || strcmp(state, FOLLOWER_IS_JOINING) == 0)
+	if (waits)
 		set_state(led, follower, FOLLOWER_IS_LAGGING);
 	return false;
 }

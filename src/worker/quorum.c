@@ -35,6 +35,7 @@
 
 /* To brokers that nothing else is sent to; so a new controller knows who is there. */
 #define PINGS			10		/* within a session timeout */
+#define SUSPECT_PINGS	3		/* who has not answered so many may be gone */
 
 static QuorumRun run;
 static ClusterStore store;		/* as last read; store.image is not kept */
@@ -458,49 +459,54 @@ silent_since(const QuorumPeer *peer, const ClusterState *state)
 	return heard;
 }
 
-static void
-fence(int32 broker, int64 silent)
-{
-	MemoryContext context = CurrentMemoryContext;
-	char	   *args[1] = {psprintf("%d", broker)};
-	ChangeResult change;
-
-	begin();
-	change = change_propose(CHANGE_FENCE, args, 1);
-	end(context, true);
-	if (change.version == 0)
-		return;
-	ereport(LOG,
-			(errmsg("pgtopic broker %d is counted as gone", broker),
-			 errdetail("It has not been heard for " INT64_FORMAT " ms. Others lead what they can of its partitions.", silent)));
-	read_row();
-}
-
 /*
- * The controller fences who has not been heard for the session timeout, one after the
- * other: each change builds upon one that is committed.  What others know of the clock
- * does not matter: see cluster/README.md for why a leader that is alive, and does not
- * know, can do no harm.
+ * The controller fences who has not been heard for the session timeout: all of them in
+ * one change, so that none of them becomes a leader.  For the same reason it says who has
+ * been silent for a while.  What others know of the clock does not matter: see
+ * cluster/README.md for why a leader that is alive, and does not know, can do no harm.
  */
 static void
-fence_who_is_gone(void)
+fence_who_is_gone(void *arg)
 {
+	MemoryContext context = CurrentMemoryContext;
 	int64		now = cluster_clock_ms();
 	ClusterState state;
+	char	   *args[QUORUM_MEMBERS_MAX];
+	int			count = 0;
+	StringInfoData gone;
+	ChangeResult change;
 
 	if (!quorum_can_propose(&run, &store.durable) || !quorum_has_majority(&run, now))
 		return;
 	cluster_state_get(&state);
+	initStringInfo(&gone);
 	for (int i = 0; i < run.peers_count; i++)
 	{
+		int32		id = run.peers[i].id;
 		int64		silent = now - silent_since(&run.peers[i], &state);
 
-		if (silent > pgtopic_broker_session_timeout && !image_is_fenced(metadata, run.peers[i].id))
+		if (image_is_fenced(metadata, id))
+			continue;
+		if (silent > pgtopic_broker_session_timeout)
 		{
-			fence(run.peers[i].id, silent);
-			return;
+			appendStringInfo(&gone, gone.len > 0 ? ", %d" : "%d", id);
+			args[count++] = psprintf("%d", id);
 		}
+		else if (silent > SUSPECT_PINGS * pgtopic_broker_session_timeout / PINGS)
+			args[count++] = psprintf("-%d", id);
 	}
+	if (gone.len == 0)
+		return;
+
+	begin();
+	change = change_propose(CHANGE_FENCE, args, count);
+	end(context, true);
+	if (change.version == 0)
+		return;
+	ereport(LOG,
+			(errmsg("pgtopic brokers that are counted as gone: %s", gone.data),
+			 errdetail("They have not been heard for pgtopic.broker_session_timeout. Others lead what they can of their partitions.")));
+	read_row();
 }
 
 static int
@@ -600,7 +606,6 @@ look(void *arg)
 	hear_controller();
 	go_on();
 	publish_role();
-	fence_who_is_gone();
 	links_keep(Max(run.times.election, 1000));
 	send_what_is_due();
 }
@@ -632,6 +637,7 @@ pgtopic_quorum_main(Datum arg)
 		MemoryContextReset(context);
 		MemoryContextSwitchTo(context);
 		(void) worker_run_task("agreeing on the cluster's metadata", look, NULL);
+		(void) worker_run_task("fencing brokers that are gone", fence_who_is_gone, NULL);
 		worker_doing(NULL);
 		links_wait(Min(run.times.heartbeat / 2, 200), wait_event, on_answer);
 	}

@@ -39,32 +39,19 @@
 
 static bool known = false;		/* this is the broker that it was */
 
-/* What this broker has lost is no reason not to go on, where nobody else is there. */
+/*
+ * Fences this broker, by itself.  Where nobody else is in sync it leads again when it has
+ * come back, with what it has, but in a new epoch: others may have more.
+ */
 static void
 give_up_leading(int32 self)
 {
 	MemoryContext context = CurrentMemoryContext;
 	const char *args[1] = {psprintf("%d", self)};
-	volatile bool last = false;
 
 	worker_begin_transaction();
-	PG_TRY();
-	{
-		(void) cluster_change(CHANGE_FENCE, args, 1, WAIT_MS);
-	}
-	PG_CATCH();
-	{
-		if (geterrcode() != ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE)
-			PG_RE_THROW();
-		HOLD_INTERRUPTS();
-		AbortOutOfAnyTransaction();
-		FlushErrorState();
-		RESUME_INTERRUPTS();
-		last = true;
-	}
-	PG_END_TRY();
-	if (!last)
-		CommitTransactionCommand();
+	(void) cluster_change(CHANGE_FENCE, args, 1, WAIT_MS);
+	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 }
 

@@ -117,6 +117,29 @@ topic_at('tail', 1, 2, 3);
 	}
 }
 
+# --- a follower that is fenced is not waited for, however long one may lag ---
+
+topic_at('followed', 1, 2, 3);
+{
+	my $setting = sub {
+		for my $broker (1 .. 3)
+		{
+			$cluster->node($broker)->append_conf('postgresql.conf', "pgtopic.replica_lag_time_max = '$_[0]'");
+			$cluster->node($broker)->reload if $_[1] != $broker;
+		}
+	};
+	$setting->('1h', 0);
+	my $s = $cluster->session(1);
+	result_is($s, 'SHOW pgtopic.replica_lag_time_max', '1h', 'a follower may lag for long');
+	$cluster->kill9(3);
+	ok(defined $s->query("SELECT produce('followed', 'x')"), '... and dies: commits wait no longer than until it is fenced');
+	is(values_at(2, 'followed'), 'x', '... nor do readers');
+	$s->quit;
+	$setting->('3s', 3);
+	$cluster->start(3);
+	$cluster->wait_in_sync(undef, '... it is in sync when it is back');
+}
+
 # --- no in-sync replica is there ---
 
 # Broker 2 gets out of sync with what 1 leads, and 1 goes: what only it has is missing.

@@ -35,12 +35,13 @@ rich_image(void)
 	CHECK(image_elect_leader(image, 2, 0, 2, &problem));
 	CHECK(image_remove_broker(image, 1, false, &problem));
 	image_advance(image);
-	image_partition(image, 2, 1)->revision = 7;
 
 	/* one that was there and is not, and what only it had */
 	CHECK(fence(image, 3) && unfence(image, 3, 1) && fence(image, 4) && unfence(image, 4, 1));
 	CHECK_STR(show(image, 2, 2), "4.2>0 3412 4 342");
 	CHECK(fence(image, 3) && fence(image, 4));
+	image_partition(image, 2, 1)->revision = 7;
+	image_partition(image, 2, 2)->revision = 0;
 	CHECK(image_elect_unclean(image, 2, 2, 2, &problem));
 	CHECK_STR(image_fault(image), NULL);
 	return image;

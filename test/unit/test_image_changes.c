@@ -426,11 +426,53 @@ test_fence(void)
 
 	/* the last one that is there */
 	image = cluster_of(2);
-	CHECK(fence(image, 1));
-	CHECK(refused(image_fence_broker(image, 2, &changed, &problem), IMAGE_NOT_NOW,
-				  "broker 2 is the last one that is there"));
-	CHECK(!image_is_fenced(image, 2) && image->brokers[1].fencings == 0);
+	CHECK(fence(image, 1) && fence(image, 2));
 	CHECK(image_fence_broker(image, 1, &changed, &problem) && !changed);
+}
+
+/* Two that die at once: none of them leads for a moment, and is the only one in sync then. */
+static void
+test_fence_several(void)
+{
+	const int32 both[] = {1, 2};
+	const int32 wrong[] = {1, 9};
+	Image	   *image = cluster_of(5);
+	ImagePartition *partition;
+
+	add_topic(image, "t", 1, 3);
+	partition = image_partition(image, 1, 0);
+	CHECK(refused(image_fence_brokers(image, wrong, 2, &changed, &problem), IMAGE_NO_SUCH_BROKER,
+				  "broker 9 does not exist"));
+	CHECK(!image_is_fenced(image, 1));
+	CHECK(image_fence_brokers(image, both, 2, &changed, &problem) && changed);
+	CHECK_STR(show(image, 1, 0), "3.1>0 123 3 ");
+	CHECK(partition->revision == 1);
+	CHECK(image_fence_brokers(image, both, 2, &changed, &problem) && !changed);
+	CHECK_STR(image_fault(image), NULL);
+
+	/* the second one is a little later: it is not chosen either */
+	image = cluster_of(5);
+	add_topic(image, "t", 1, 3);
+	image_broker(image, 2)->suspect = true;
+	CHECK(fence(image, 1));
+	CHECK_STR(show(image, 1, 0), "3.1>0 123 3 ");
+	/* unless there is nobody else */
+	image = cluster_of(2);
+	add_topic(image, "t", 1, 2);
+	image_broker(image, 2)->suspect = true;
+	CHECK(fence(image, 1));
+	CHECK_STR(show(image, 1, 0), "2.1>0 12 2 ");
+
+	/* all of those in sync: whoever is back first leads */
+	image = cluster_of(5);
+	add_topic(image, "t", 1, 2);
+	CHECK(image_elect_leader(image, 1, 0, 2, &problem) && hand_over(image, 1, 0, true));
+	CHECK(set_isr(image, 2, 1, 1, true));
+	CHECK(image_fence_brokers(image, both, 2, &changed, &problem) && changed);
+	CHECK_STR(show(image, 1, 0), "2.1>0 12 12 ");
+	CHECK_STR(image_fault(image), NULL);
+	CHECK(unfence(image, 1, 1));
+	CHECK_STR(show(image, 1, 0), "1.2>0 12 1 ");
 }
 
 static void
@@ -832,6 +874,21 @@ leaders_right(const Image *before, const Image *after)
 	return true;
 }
 
+/* Whether a broker that has a replica was fenced. */
+static bool
+replica_was_fenced(const Image *before, const Image *after, const ImagePartition *partition)
+{
+	for (int i = 0; i < partition->replicas_count; i++)
+	{
+		const ImageBroker *old = image_broker(before, partition->replicas[i]);
+		const ImageBroker *new = image_broker(after, partition->replicas[i]);
+
+		if (old && new && new->fencings > old->fencings)
+			return true;
+	}
+	return false;
+}
+
 /* Whether the revisions of those partitions have grown that are not as they were. */
 static bool
 revisions_right(const Image *before, const Image *after)
@@ -845,7 +902,8 @@ revisions_right(const Image *before, const Image *after)
 			(strcmp(show(before, old->topic, old->number), show(after, old->topic, old->number)) != 0 ||
 			 strcmp(show_placed(before, old->topic, old->number),
 					show_placed(after, old->topic, old->number)) != 0 ||
-			 old->unclean_epoch != new->unclean_epoch))
+			 old->unclean_epoch != new->unclean_epoch ||
+			 replica_was_fenced(before, after, old)))
 			return false;
 	}
 	return true;
@@ -997,6 +1055,7 @@ main(void)
 	test_gone();
 	test_replace();
 	test_fence();
+	test_fence_several();
 	test_nobody_leads();
 	test_unclean();
 	test_prefer();
