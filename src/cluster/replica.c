@@ -247,6 +247,61 @@ replicas_distrust(void)
 					  " WHERE p.topic_id = r.topic_id AND p.partition = r.partition");
 }
 
+/* Whether both tables of a replica r are in the subscription to a leader. */
+static char *
+is_subscribed(int32 leader)
+{
+	return psprintf("(SELECT pg_catalog.count(*) FROM pg_catalog.pg_subscription_rel x"
+					" JOIN pg_catalog.pg_subscription s ON s.oid = x.srsubid"
+					" JOIN pg_catalog.pg_class c ON c.oid = x.srrelid"
+					" WHERE s.subname = 'pgtopic_from_%d' AND s.subdbid ="
+					" (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+					" AND c.relnamespace = 'pgtopic'::pg_catalog.regnamespace"
+					" AND c.relname IN (pg_catalog.format('t%%s_p%%s', r.topic_id, r.partition),"
+					" pg_catalog.format('t%%s_p%%s_offsets', r.topic_id, r.partition))) = 2", leader);
+}
+
+void
+replicas_note_agreed(int32 leader)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char	   *subscribed = is_subscribed(leader);
+	int			count;
+	int32	   *topics;
+
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT DISTINCT topic_id::pg_catalog.int8 FROM pgtopic.replica"
+					  " WHERE leader = %d AND state = '" REPLICA_READY "'", leader);
+	count = (int) SPI_processed;
+	topics = MemoryContextAlloc(context, (count + 1) * sizeof(int32));
+	for (int i = 0; i < count; i++)
+		topics[i] = (int32) get_int64(i, 1);
+	for (int i = 0; i < count; i++)
+	{
+		if (!OidIsValid(extension_relation(psprintf("t%d_offsets", topics[i]))))
+			continue;
+		extension_execute(SPI_OK_UPDATE,
+						  "UPDATE pgtopic.replica r SET from_offset = o.committed_offset FROM pgtopic.t%d_offsets o"
+						  " WHERE r.topic_id = %d AND r.leader = %d AND r.state = '" REPLICA_READY "'"
+						  " AND o.partition = r.partition AND o.consumer_group = ''"
+						  " AND o.committed_offset > r.from_offset AND %s",
+						  topics[i], topics[i], leader, subscribed);
+	}
+}
+
+void
+replicas_look_detached(int32 leader)
+{
+	/* what this broker has written itself is right */
+	extension_execute(SPI_OK_UPDATE,
+					  "UPDATE pgtopic.replica r SET leader = 0 FROM pgtopic.partition p, pgtopic.cluster l"
+					  " WHERE r.leader = %d AND p.topic_id = r.topic_id AND p.partition = r.partition"
+					  " AND p.leader = l.self", leader);
+	extension_execute(SPI_OK_UPDATE,
+					  "UPDATE pgtopic.replica r SET state = '" REPLICA_NEW "' WHERE r.leader = %d"
+					  " AND r.state = '" REPLICA_READY "' AND NOT %s", leader, is_subscribed(leader));
+}
+
 void
 replicas_take_checkpoints(void)
 {

@@ -96,6 +96,17 @@ extern bool replica_make_segment(const Replica *replica, int64 log_end);
 extern void replicas_distrust(void);
 
 /*
+ * Before and after a subscription looks at its publications.  A table that it loses is
+ * written on for a while by the apply worker, which has it open: until a change of its
+ * definition arrives, from when on its rows are passed over.  That may be so for the
+ * messages and not for the positions, so that the watermark goes over what is missing.  So
+ * where a complete copy agrees with all is noted before, in from_offset, and if it is
+ * not subscribed any more it does not count as complete.
+ */
+extern void replicas_note_agreed(int32 leader);
+extern void replicas_look_detached(int32 leader);
+
+/*
  * Takes over the watermarks and log starts that the leaders have stored, so that the
  * catalog of this broker shows them, and retention follows.
  */

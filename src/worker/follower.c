@@ -511,6 +511,22 @@ typedef struct FollowTask
 	bool		busy;			/* steps are under way */
 } FollowTask;
 
+/* The subscription looks at its publications again. */
+static void
+refresh_subscription(int32 leader)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ExtensionOwner saved;
+
+	worker_owner_begin(&saved);
+	replicas_note_agreed(leader);
+	worker_owner_end(&saved, context);
+	subscribe_refresh(leader);
+	worker_owner_begin(&saved);
+	replicas_look_detached(leader);
+	worker_owner_end(&saved, context);
+}
+
 /* Steps that need the subscription to look at its publications again. */
 static bool
 wants_refresh(const Replica *replica)
@@ -570,7 +586,7 @@ follow(void *arg)
 		refresh |= wants_refresh(&task->replicas[i]);
 	}
 	if (refresh)
-		subscribe_refresh(task->leader->id);
+		refresh_subscription(task->leader->id);
 	task->busy = false;
 	for (int i = 0; i < task->count; i++)
 	{
@@ -607,6 +623,8 @@ tidy(void *arg)
 		return;
 	}
 	worker_owner_begin(&saved);
+	/* if we were interrupted the last time */
+	replicas_look_detached(task->leader->id);
 	extension_execute(SPI_OK_SELECT,
 					  "SELECT DISTINCT x.leader::pg_catalog.int8 FROM"
 					  " (SELECT pg_catalog.substring(s.subname, '^pgtopic_from_(\\d+)$')::pg_catalog.int4 AS leader,"
@@ -620,7 +638,7 @@ tidy(void *arg)
 	worker_owner_end(&saved, context);
 	if (count > 0)
 	{
-		subscribe_refresh(task->leader->id);
+		refresh_subscription(task->leader->id);
 		task->busy = true;
 	}
 }

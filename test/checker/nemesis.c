@@ -696,7 +696,7 @@ run_nemesis(Client *c, double seconds)
 		nap_ms(100 + rnd_below(c, 1200));
 		/* in a cluster often on what is not well again yet, often not */
 		if (in_cluster(c) && chance(c, 40))
-			(void) wait_in_sync(c, 10);
+			(void) wait_in_sync(c, seconds < 40 ? 2 : 10);
 		if (now_us() >= end)
 			break;
 		if (!added && now_us() > begin + (end - begin) / 2 && client_connect(c))
