@@ -135,7 +135,7 @@ cluster_state_heard_controller(int32 controller)
 }
 
 void
-cluster_state_extend_lease(int64 ms, int64 version)
+cluster_state_extend_lease(int64 ms, int64 for_ms, int64 version)
 {
 	int64		now = cluster_clock_ms();
 	ClusterState *state = change_begin();
@@ -144,7 +144,7 @@ cluster_state_extend_lease(int64 ms, int64 version)
 	{
 		if (state->lease_ms == 0 || now - state->lease_ms > pgtopic_broker_session_timeout)
 			state->lease_version = version;
-		state->lease_ms = Max(state->lease_ms, ms);
+		state->lease_ms = Max(state->lease_ms, ms + Min(for_ms - pgtopic_broker_session_timeout, 0));
 	}
 	LWLockRelease(&control->lock);
 }

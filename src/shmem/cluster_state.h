@@ -69,8 +69,12 @@ extern void cluster_state_saw(int32 broker);
  * waited for a process that was stopped.  version is the newest metadata that the other
  * one knew to be committed then; if this broker was cut off before, it does nothing for
  * others before it has applied that.  Times before this server was started do not count.
+ *
+ * The lease ends a session timeout after that, or for_ms, if that is less: the voters of
+ * a controller wait only for the election timeout before they elect another one, who may
+ * not have heard this broker for longer.
  */
-extern void cluster_state_extend_lease(int64 ms, int64 version);
+extern void cluster_state_extend_lease(int64 ms, int64 for_ms, int64 version);
 
 /*
  * Whether this broker may lead what the metadata says that it leads: not before the

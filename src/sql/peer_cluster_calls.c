@@ -219,7 +219,7 @@ pgtopic_peer_accept(PG_FUNCTION_ARGS)
 		cluster_state_heard_controller(request.controller);
 		/* missing: a controller of before 0.3.0, which fences nobody */
 		cluster_state_extend_lease(PG_NARGS() <= 8 || PG_ARGISNULL(8) ? cluster_clock_ms() : PG_GETARG_INT64(8),
-								   request.committed_version);
+								   pgtopic_broker_session_timeout, request.committed_version);
 	}
 	values[0] = Int64GetDatum(reply.term);
 	values[1] = BoolGetDatum(reply.accepted);

@@ -549,7 +549,7 @@ publish_role(void)
 	{
 		bool		majority = quorum_has_majority(&run, now);
 
-		cluster_state_extend_lease(majority_heard_ms(now), store.durable.image_version);
+		cluster_state_extend_lease(majority_heard_ms(now), run.times.election, store.durable.image_version);
 		if (controller != store.self || state.controller_term != store.durable.term ||
 			state.has_majority != majority)
 			cluster_state_set_role(store.self, store.durable.term, majority);
