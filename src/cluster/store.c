@@ -8,14 +8,20 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "base/settings.h"
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "cluster/store.h"
+#include "shmem/cluster_state.h"
+
+/* How many session timeouts an election takes at most. */
+#define FORGOTTEN_VOTE_TIMEOUTS	3
 
 static int64
 get_int64(int column)
@@ -230,6 +236,19 @@ int32
 store_timeline(void)
 {
 	return read_number("timeline");
+}
+
+bool
+store_may_forget_vote(void)
+{
+	ClusterState state;
+	int32		timeline = store_timeline();
+
+	if (timeline == 0 || timeline == (int32) GetWALInsertionTimeLine())
+		return false;
+	cluster_state_get(&state);
+	return state.started_ms == 0 ||
+		cluster_clock_ms() - state.started_ms < FORGOTTEN_VOTE_TIMEOUTS * (int64) pgtopic_broker_session_timeout;
 }
 
 void

@@ -71,6 +71,14 @@ extern void store_make_durable(void);
  * may lack what it had told others.
  */
 extern int32 store_timeline(void);
+
+/*
+ * Whether this broker may have voted, of late, and not know of it, since it is on another
+ * timeline.  Then it takes no part in elections, until it has been told what it has to
+ * know (worker/standing.c), or so much time has gone by that such an election is over: there
+ * may be nobody to tell it.
+ */
+extern bool store_may_forget_vote(void);
 extern void store_set_timeline(int32 timeline);
 
 #endif							/* PGTOPIC_STORE_H */

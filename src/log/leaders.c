@@ -15,13 +15,16 @@
 #include "log/leaders.h"
 #include "log/waiting.h"
 #include "shmem/cluster_state.h"
+#include "shmem/slots.h"
 
 #define NO_LEADER_WAIT_MS	1000
 
 bool
 partition_is_ready_here(const LogPartition *partition)
 {
-	return partition->successor == 0 && partition_is_led_here(partition);
+	/* who has written to it already goes on, since that is what is waited for */
+	return partition_is_led_here(partition) &&
+		(partition->successor == 0 || slot_is_mine(&partition->slot));
 }
 
 int
@@ -64,7 +67,7 @@ partition_leader(int32 topic_id, int32 number, bool writing)
 
 		bool		gone = cluster_state_is_fenced(partition->leader);
 
-		if ((!writing || partition->successor == 0) && !gone)
+		if ((!writing || partition->successor == 0 || partition_is_ready_here(partition)) && !gone)
 			return partition_is_led_here(partition) ? 0 : partition->leader;
 		if (start == 0)
 			start = GetCurrentTimestamp();

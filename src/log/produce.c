@@ -18,6 +18,7 @@
 #include "base/compat.h"
 #include "base/murmur2.h"
 #include "base/packing.h"
+#include "catalog/cluster.h"
 #include "log/forward.h"
 #include "log/produce.h"
 #include "peer/transaction.h"
@@ -354,7 +355,7 @@ send_to_leader(Piece *pieces, int count, const int32 *leaders, int32 topic,
 
 /* Receives the answers for them.  They all have happened, or none has. */
 static void
-receive_from_leader(Piece *pieces, int count, Attempt *attempt)
+receive_from_leader(Piece *pieces, int count, int32 topic, Attempt *attempt)
 {
 	Peer	   *peer = pieces[0].peer;
 	bool		done = true;
@@ -371,7 +372,21 @@ receive_from_leader(Piece *pieces, int count, Attempt *attempt)
 			continue;
 		pieces[i].peer = NULL;
 		pieces[i].done = done;
+		if (done)
+			peer_note_written(peer, topic, pieces[i].partition);
 	}
+}
+
+/* As partition_leader(): one that is handing over, if this transaction has written there. */
+static int32
+leader_to_write(int32 topic, int32 number)
+{
+	LogPartition *partition = topic_partition_get(topic_get(topic), number);
+
+	if (partition->successor != 0 && !partition_is_led_here(partition) &&
+		peer_has_written(partition->leader, topic, number))
+		return partition->leader;
+	return partition_leader(topic, number, true);
 }
 
 /*
@@ -395,7 +410,7 @@ append_elsewhere(int32 topic, MessageSet *messages, Piece *pieces, int count)
 
 			if (piece->done)
 				continue;
-			leaders[i] = partition_leader(topic, piece->partition, true);
+			leaders[i] = leader_to_write(topic, piece->partition);
 			if (leaders[i] != 0)
 				continue;
 			*piece->range = append_once(topic_partition_get(topic_get(topic), piece->partition),
@@ -411,7 +426,7 @@ append_elsewhere(int32 topic, MessageSet *messages, Piece *pieces, int count)
 		for (int i = 0; i < count; i++)
 		{
 			if (pieces[i].peer != NULL)
-				receive_from_leader(pieces + i, count - i, &attempt);
+				receive_from_leader(pieces + i, count - i, topic, &attempt);
 			again |= !pieces[i].done;
 		}
 	} while (again);

@@ -79,6 +79,7 @@ producer_begin(LogPartition *partition, const Producer *producer, int64 count,
 			   Sequences *sequences, int64 *first_offset)
 {
 	SequenceVerdict verdict;
+	int			wanted;
 
 	if (producer->sequence > PG_INT64_MAX - count)
 		ereport(ERROR,
@@ -110,8 +111,10 @@ producer_begin(LogPartition *partition, const Producer *producer, int64 count,
 	 * replicas have confirmed that far, and so both.  It keeps the row from expiring
 	 * besides.
 	 */
-	partition_check_insync(partition);
+	wanted = partition_check_insync(partition);
 	producer_write(partition, producer->name, sequences);
+	if (wanted > 0)
+		slot_await_insync(&partition->slot, wanted);
 	slots_forbid_prepare("produce()");
 	return true;
 }

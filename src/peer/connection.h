@@ -71,6 +71,9 @@ typedef struct Peer
 	bool		committing;		/* has been told to commit */
 	bool		committed;
 	bool		lost;			/* with what this transaction had done there */
+	struct PeerPartition *written;	/* by this transaction, while depth > 0 */
+	int			written_count;
+	int			written_size;
 } Peer;
 
 /* Why there is no connection. */

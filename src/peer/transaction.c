@@ -12,6 +12,7 @@
 #include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
 
 #include "peer/conversation.h"
 #include "peer/transaction.h"
@@ -45,6 +46,7 @@ peer_begin(Peer *peer, bool commit_after)
 
 		peer_send_command(peer, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE");
 		peer->depth = 1;
+		peer->written_count = 0;
 		peer->opened_depth = GetCurrentTransactionNestLevel();
 		peer->commit_after = false;
 		if (acks)
@@ -58,6 +60,57 @@ peer_begin(Peer *peer, bool commit_after)
 	peer->commit_after |= commit_after;
 	add_savepoints(peer);
 	return opened;
+}
+
+typedef struct PeerPartition
+{
+	int32		topic;
+	int32		partition;
+} PeerPartition;
+
+static bool
+has_written(const Peer *peer, int32 topic, int32 partition)
+{
+	for (int i = 0; i < peer->written_count; i++)
+	{
+		if (peer->written[i].topic == topic && peer->written[i].partition == partition)
+			return true;
+	}
+	return false;
+}
+
+void
+peer_note_written(Peer *peer, int32 topic, int32 partition)
+{
+	if (peer->depth == 0 || has_written(peer, topic, partition))
+		return;
+	if (peer->written == NULL)
+	{
+		peer->written = MemoryContextAlloc(TopMemoryContext, 8 * sizeof(PeerPartition));
+		peer->written_size = 8;
+	}
+	else if (peer->written_count == peer->written_size)
+	{
+		peer->written = repalloc(peer->written, 2 * peer->written_size * sizeof(PeerPartition));
+		peer->written_size *= 2;
+	}
+	peer->written[peer->written_count].topic = topic;
+	peer->written[peer->written_count].partition = partition;
+	peer->written_count++;
+}
+
+bool
+peer_has_written(int32 broker, int32 topic, int32 partition)
+{
+	int			position = 0;
+	Peer	   *peer;
+
+	while ((peer = peers_next(&position)) != NULL)
+	{
+		if (peer->broker == broker)
+			return peer->depth > 0 && has_written(peer, topic, partition);
+	}
+	return false;
 }
 
 void

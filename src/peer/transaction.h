@@ -51,6 +51,14 @@
 extern bool peer_begin(Peer *peer, bool commit_after);
 
 /*
+ * Whether this transaction has written to a partition at a broker, as was noted when it
+ * did.  If that one is to hand over, it waits for the transaction, which therefore goes on
+ * there.
+ */
+extern void peer_note_written(Peer *peer, int32 topic, int32 partition);
+extern bool peer_has_written(int32 broker, int32 topic, int32 partition);
+
+/*
  * Before a call that only reads: the same, if a transaction is open there; an
  * error must not undo more than it does here.
  */

@@ -161,6 +161,16 @@ cluster_state_set_role(int32 controller, int64 controller_term, bool has_majorit
 }
 
 void
+cluster_state_set_started(void)
+{
+	int64		now = cluster_clock_ms();
+	ClusterState *state = change_begin();
+
+	state->started_ms = now;
+	change_end();
+}
+
+void
 cluster_state_set_committed(int64 version)
 {
 	ClusterState *state = change_begin();

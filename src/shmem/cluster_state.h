@@ -35,6 +35,7 @@ typedef struct ClusterState
 	int64		lease_ms;		/* see cluster_state_extend_lease() */
 	int64		lease_version;	/* what has to be applied before the lease is worth anything */
 	bool		has_majority;	/* of the controller: a majority answers it */
+	int64		started_ms;		/* monotonic; when the quorum worker has begun; 0: not yet */
 	int64		committed_version;
 	int64		applied_version;
 	bool		serves;			/* see cluster_state_set_serves() */
@@ -55,6 +56,7 @@ extern void cluster_state_get(ClusterState *state);
 /* Each changes one thing and wakes who sleeps on cluster_state_changed(). */
 extern void cluster_state_heard_controller(int32 controller);
 extern void cluster_state_set_role(int32 controller, int64 controller_term, bool has_majority);
+extern void cluster_state_set_started(void);
 extern void cluster_state_set_committed(int64 version);
 extern void cluster_state_set_applied(int64 version);
 extern void cluster_state_set_fenced(const int32 *brokers, int count);

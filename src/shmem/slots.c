@@ -212,8 +212,18 @@ slots_wake(const SlotKey *key, int32 topic)
 	ConditionVariableBroadcast(topic_condition(topic));
 }
 
+/* For this transaction: an abandoned one is for everybody. */
+static bool
+is_closed(const PartitionSlot *slot, const SlotRef *ref, bool go_on)
+{
+	if (!slot->closed)
+		return false;
+	return slot->abandoned || !go_on ||
+		!(slots_xact_has_append(ref->slot) || slots_xact_writes(ref->slot));
+}
+
 SlotResult
-slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wake)
+slot_reserve(SlotRef *ref, int64 count, bool go_on, int64 *first, bool *wake)
 {
 	PartitionSlot *slot;
 	int32		append;
@@ -226,7 +236,7 @@ slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wake)
 	slot = slots_lock(ref, LW_EXCLUSIVE);
 	if (slot == NULL)
 		return SLOT_MISSING;
-	if (slot->closed)
+	if (is_closed(slot, ref, go_on))
 	{
 		LWLockRelease(&slot->lock);
 		return SLOT_CLOSED;
@@ -277,7 +287,7 @@ slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wake)
 }
 
 SlotResult
-slot_begin_write(SlotRef *ref)
+slot_begin_write(SlotRef *ref, bool go_on)
 {
 	PartitionSlot *slot;
 	bool		closed;
@@ -287,7 +297,7 @@ slot_begin_write(SlotRef *ref)
 	slot = slots_lock(ref, LW_EXCLUSIVE);
 	if (slot == NULL)
 		return SLOT_MISSING;
-	closed = slot->closed;
+	closed = is_closed(slot, ref, go_on);
 	if (!closed && !slots_xact_writes(ref->slot))
 	{
 		slot->holders++;
@@ -295,6 +305,28 @@ slot_begin_write(SlotRef *ref)
 	}
 	LWLockRelease(&slot->lock);
 	return closed ? SLOT_CLOSED : SLOT_OK;
+}
+
+bool
+slot_is_mine(const SlotRef *ref)
+{
+	SlotRef		found = *ref;
+	PartitionSlot *slot;
+	bool		mine;
+
+	slots_xact_prepare();
+	slot = slots_lock(&found, LW_SHARED);
+	if (slot == NULL)
+		return false;
+	mine = slots_xact_has_append(found.slot) || slots_xact_writes(found.slot);
+	LWLockRelease(&slot->lock);
+	return mine;
+}
+
+void
+slot_await_insync(SlotRef *ref, int wanted)
+{
+	slots_xact_await_insync(ref->slot, wanted);
 }
 
 SlotResult

@@ -131,15 +131,27 @@ extern void slots_register_callbacks(void);
  * Takes count offsets for the current transaction.  *wake is set if the
  * maintenance worker should make segments.  Raises an error, before anything
  * is taken, if there is no memory for one more open append.
+ *
+ * A slot that is closed since another broker is to lead waits for those who use it
+ * (slot_is_mine()).  They may go on: go_on says so.
  */
-extern SlotResult slot_reserve(SlotRef *ref, int64 count, int64 *first, bool *wake);
+extern SlotResult slot_reserve(SlotRef *ref, int64 count, bool go_on, int64 *first, bool *wake);
 
 /*
  * Says, before the current transaction writes positions of the partition, that
  * it does: until it has ended, and all in-sync followers have confirmed it if it
  * waits for that, the slot is not drained.  Never SLOT_NO_SEGMENT.
  */
-extern SlotResult slot_begin_write(SlotRef *ref);
+extern SlotResult slot_begin_write(SlotRef *ref, bool go_on);
+
+/* Whether the current transaction has an append in the slot, or writes positions. */
+extern bool slot_is_mine(const SlotRef *ref);
+
+/*
+ * The commit of this transaction, which uses the slot, waits until so many replicas are
+ * in sync and have it.  Only where it waits for acknowledgements at all.
+ */
+extern void slot_await_insync(SlotRef *ref, int wanted);
 
 /* Reads the state, of a closed slot too. */
 extern SlotResult slot_state(SlotRef *ref, SlotState *state);

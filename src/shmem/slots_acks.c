@@ -35,6 +35,12 @@
 /* A look at the postmaster and at interrupts, should a wakeup get lost. */
 #define ACKS_NAPTIME_MS		1000
 
+/*
+ * How long replicas may take to come into sync that a commit needs (slot_await_insync()).
+ * They may have been about to, and then have gone.
+ */
+#define INSYNC_WAIT_MS		60000
+
 static uint32 wait_event = 0;
 
 /* Whom the slot's commits wait for, with its lock held. */
@@ -343,15 +349,17 @@ typedef enum AcksStatus
 {
 	ACKS_CONFIRMED,
 	ACKS_MISSING,
+	ACKS_TOO_FEW,				/* replicas in sync, to begin with */
 	ACKS_ABANDONED
 } AcksStatus;
 
 static AcksStatus
-look(const int *slots, int count, XLogRecPtr lsn)
+look(const int *slots, const uint8 *wanted, int count, XLogRecPtr lsn)
 {
 	AcksWaiter *me = &slots_waiters[compat_proc_number()];
 	uint64		needed = 0;
 	bool		abandoned = false;
+	bool		too_few = false;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -360,14 +368,18 @@ look(const int *slots, int count, XLogRecPtr lsn)
 		LWLockAcquire(&slot->lock, LW_SHARED);
 		needed |= followers_needed(slot);
 		abandoned |= slot->abandoned;
+		too_few |= slot->isr_count < wanted[i];
 		LWLockRelease(&slot->lock);
 	}
 	if (abandoned)
 		return ACKS_ABANDONED;
 
 	LWLockAcquire(&slots_control->acks_lock, LW_EXCLUSIVE);
-	me->followers = needed;
+	/* who comes into sync wakes everybody: slot_set_replicas() */
+	me->followers = too_few ? FOLLOWER_UNKNOWN_MASK : needed;
 	LWLockRelease(&slots_control->acks_lock);
+	if (too_few)
+		return ACKS_TOO_FEW;
 	return followers_confirmed(needed) >= lsn ? ACKS_CONFIRMED : ACKS_MISSING;
 }
 
@@ -448,12 +460,14 @@ end_session(int code, const char *message)
  * variable is slept on, which would exit if the postmaster dies.
  */
 static void
-sleep_until_confirmed(const int *slots, int count, XLogRecPtr lsn)
+sleep_until_confirmed(const int *slots, const uint8 *wanted, int count, XLogRecPtr lsn)
 {
+	int64		started = cluster_clock_ms();
+
 	Assert(InterruptHoldoffCount > 0);
 	for (;;)
 	{
-		AcksStatus	status = look(slots, count, lsn);
+		AcksStatus	status = look(slots, wanted, count, lsn);
 
 		if (status == ACKS_CONFIRMED)
 			break;
@@ -461,6 +475,12 @@ sleep_until_confirmed(const int *slots, int count, XLogRecPtr lsn)
 		{
 			end_session(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN,
 						"terminating connection because another broker leads a partition that the transaction has changed");
+			break;
+		}
+		if (status == ACKS_TOO_FEW && cluster_clock_ms() - started > INSYNC_WAIT_MS)
+		{
+			end_session(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN,
+						"terminating connection because too few replicas have come into sync");
 			break;
 		}
 		/* later than it takes nothing new any more: a controller may be elected yet */
@@ -494,11 +514,11 @@ sleep_until_confirmed(const int *slots, int count, XLogRecPtr lsn)
 }
 
 void
-slots_acks_wait(const int *slots, int count, XLogRecPtr lsn)
+slots_acks_wait(const int *slots, const uint8 *wanted, int count, XLogRecPtr lsn)
 {
 	waiters_link(lsn);
 	slots_acks_wake_worker();
-	sleep_until_confirmed(slots, count, lsn);
+	sleep_until_confirmed(slots, wanted, count, lsn);
 	waiters_unlink();
 
 	for (int i = 0; i < count; i++)

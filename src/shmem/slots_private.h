@@ -119,6 +119,7 @@ extern bool slots_xact_has_append(int slot);
 extern bool slots_xact_writes(int slot);
 extern void slots_xact_add_append(int slot, int32 append);
 extern void slots_xact_add_write(int slot);
+extern void slots_xact_await_insync(int slot, int wanted);
 
 /* Whether commits to the slot's partition have to be confirmed. */
 #define SLOT_IS_REPLICATED(slot)	((slot)->isr_mask != 0 || (slot)->abandoned)
@@ -144,8 +145,9 @@ extern void slots_acks_wake_worker(void);
 /*
  * Waits until all in-sync followers of the partitions of these slots, in each of
  * which this backend is a holder, have confirmed lsn; then it is none any more.
+ * wanted: how many replicas of each have to be in sync (slot_await_insync()), or 0.
  * Called after commit, so it does not raise errors.
  */
-extern void slots_acks_wait(const int *slots, int count, XLogRecPtr lsn);
+extern void slots_acks_wait(const int *slots, const uint8 *wanted, int count, XLogRecPtr lsn);
 
 #endif							/* PGTOPIC_SLOTS_PRIVATE_H */

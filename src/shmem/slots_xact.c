@@ -46,8 +46,12 @@ static uint8 *my_slots = NULL;
 #define MY_APPEND	0x01
 #define MY_WRITE	0x02
 
+/* For each slot, how many replicas have to be in sync for the commit. */
+static uint8 *my_wanted = NULL;
+
 /* The slots whose followers are to confirm the commit, which this one holds. */
 static int *my_waits = NULL;
+static uint8 *my_waits_wanted = NULL;
 static int	my_waits_count = 0;
 static XLogRecPtr my_waits_lsn = InvalidXLogRecPtr;
 
@@ -64,6 +68,7 @@ slots_xact_prepare(void)
 
 	if (my_slots == NULL)
 	{
+		my_wanted = MemoryContextAllocZero(TopMemoryContext, pgtopic_max_partitions);
 		my_slots = MemoryContextAllocZero(TopMemoryContext, pgtopic_max_partitions);
 		slots_acks_prepare();
 	}
@@ -73,10 +78,12 @@ slots_xact_prepare(void)
 	{
 		my_uses = MemoryContextAlloc(TopMemoryContext, size * sizeof(MyUse));
 		my_waits = MemoryContextAlloc(TopMemoryContext, size * sizeof(int));
+		my_waits_wanted = MemoryContextAlloc(TopMemoryContext, size);
 	}
 	else
 	{
 		my_waits = repalloc(my_waits, size * sizeof(int));
+		my_waits_wanted = repalloc(my_waits_wanted, size);
 		my_uses = repalloc(my_uses, size * sizeof(MyUse));
 	}
 	my_uses_size = size;
@@ -117,6 +124,13 @@ void
 slots_xact_add_write(int slot)
 {
 	add(slot, OPENLIST_NONE, MY_WRITE);
+}
+
+void
+slots_xact_await_insync(int slot, int wanted)
+{
+	Assert(slot >= 0 && my_slots[slot] != 0);
+	my_wanted[slot] = Max(my_wanted[slot], wanted);
 }
 
 void
@@ -170,27 +184,33 @@ close_appends(bool committed)
 		SlotKey		key;
 		int32		topic;
 		bool		moved;
+		bool		replicated;
 
 		LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
 		if (append == OPENLIST_NONE)
 			slot->holders--;
-		if (lsn != InvalidXLogRecPtr && SLOT_IS_REPLICATED(slot))
+		replicated = SLOT_IS_REPLICATED(slot);
+		if (lsn != InvalidXLogRecPtr && replicated)
 		{
-			confirm = true;
 			if (append == OPENLIST_NONE)
 				slot->positions_lsn = Max(slot->positions_lsn, lsn);
 			else
 				append = slots_acks_add(slot, append, lsn);
-			if (pgtopic_acks == ACKS_ALL)
-			{
-				slot->holders++;
-				my_waits[my_waits_count++] = my_uses[i].slot;
-			}
 		}
 		else if (append != OPENLIST_NONE)
 		{
 			openlist_remove(&slot->open, slots_pool, append);
 			slots_pool[append].next = OPENLIST_NONE;
+		}
+		if (lsn != InvalidXLogRecPtr && (replicated || my_wanted[my_uses[i].slot] > 0))
+		{
+			confirm = true;
+			if (pgtopic_acks == ACKS_ALL)
+			{
+				slot->holders++;
+				my_waits_wanted[my_waits_count] = my_wanted[my_uses[i].slot];
+				my_waits[my_waits_count++] = my_uses[i].slot;
+			}
 		}
 		moved = slots_move_watermark(slot);
 		topic = slot->topic;
@@ -202,6 +222,8 @@ close_appends(bool committed)
 		if (moved)
 			slots_wake(&key, topic);
 	}
+	for (int i = 0; i < my_uses_count; i++)
+		my_wanted[my_uses[i].slot] = 0;
 	my_uses_count = 0;
 	if (confirm)
 		slots_acks_wake_worker();
@@ -275,7 +297,7 @@ resource_release_callback(ResourceReleasePhase phase, bool isCommit,
 		int			count = my_waits_count;
 
 		my_waits_count = 0;
-		slots_acks_wait(my_waits, count, my_waits_lsn);
+		slots_acks_wait(my_waits, my_waits_wanted, count, my_waits_lsn);
 	}
 }
 

@@ -142,6 +142,11 @@ pgtopic_peer_vote(PG_FUNCTION_ARGS)
 	request.image_version = arg_int64(fcinfo, 5, "image_version");
 
 	read_store_for_message(fcinfo, &store, true);
+	if (store_may_forget_vote())
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("broker %d takes no part in elections now", store.self),
+				 errdetail("It is on another WAL timeline, and may have voted before.")));
 	cluster_state_get(&state);
 	heard = (state.heard_ms > 0 && now - state.heard_ms < settings_election_timeout()) ||
 		(state.controller_term != 0 && state.controller_term == store.durable.term && state.has_majority);

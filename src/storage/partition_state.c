@@ -39,7 +39,7 @@
 #define SLOT_WAIT_MS	1000
 
 /* How long the other replicas may take to come into sync with a new leader. */
-#define INSYNC_GRACE_MS	5000
+#define INSYNC_GRACE_MS	10000
 
 static PartitionRow
 read_row(LogPartition *partition)
@@ -398,7 +398,21 @@ wait_a_little(const LogPartition *partition)
 	CHECK_FOR_INTERRUPTS();
 }
 
-void
+/* Whether so many replicas may be in sync soon, as far as the controller knows. */
+static bool
+are_there(const LogPartition *partition, int wanted)
+{
+	PartitionRow row;
+	int			there = 0;
+
+	if (!partition_row_read(partition, &row))
+		return false;
+	for (int i = 0; i < row.replicas_count; i++)
+		there += !cluster_state_is_fenced(row.replicas[i]);
+	return there >= wanted;
+}
+
+int
 partition_check_insync(LogPartition *partition)
 {
 	int			wanted = partition->topic->min_insync_replicas;
@@ -407,20 +421,26 @@ partition_check_insync(LogPartition *partition)
 	/* a leader counts itself, so one is always there */
 	if (partition->leader == 0 || pgtopic_acks != ACKS_ALL || wanted <= 1 ||
 		!partition_is_led_here(partition))
-		return;
+		return 0;
 	for (;;)
 	{
 		partition_state(partition, &state);
 		if (state.isr_count >= wanted)
-			return;
+			return 0;
 		/*
 		 * After a change of the leader the other replicas have to come into sync anew.
 		 * PostgreSQL lets no table be copied before the transactions that are writing
-		 * have ended, so one of them would wait for what waits for it.
+		 * have ended, so one of them would wait for what waits for it: its commit does.
 		 */
-		if (partition->leader_epoch == 0 || TransactionIdIsValid(GetTopTransactionIdIfAny()) ||
+		if (partition->leader_epoch == 0 ||
 			TimestampDifferenceExceeds(state.filled_at, GetCurrentTimestamp(), INSYNC_GRACE_MS))
 			break;
+		if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		{
+			if (are_there(partition, wanted))
+				return wanted;
+			break;
+		}
 		wait_a_little(partition);
 	}
 	ereport(ERROR,
@@ -432,9 +452,24 @@ partition_check_insync(LogPartition *partition)
 			 errhint("Try again when more brokers have caught up, or use alter_topic() to decrease min_insync_replicas, or set pgtopic.acks to leader.")));
 }
 
+/*
+ * Whether a closed partition may be written to by this transaction, which has written to
+ * it before: another broker is to lead it, and waits for this one's end.
+ */
+static bool
+may_go_on(const LogPartition *partition)
+{
+	PartitionRow row;
+
+	return partition_row_read(partition, &row) && row.leader == cluster_self() && row.successor != 0 &&
+		row.leader_epoch == slot_leader_epoch(&partition->slot.key) && slot_is_mine(&partition->slot);
+}
+
 void
 partition_begin_write(LogPartition *partition)
 {
+	bool		go_on = false;
+
 	/* outside of a cluster nobody asks whether it is drained */
 	if (partition->leader == 0)
 		return;
@@ -443,10 +478,13 @@ partition_begin_write(LogPartition *partition)
 	partition_check_not_cut_off(partition);
 	for (;;)
 	{
-		switch (slot_begin_write(&partition->slot))
+		switch (slot_begin_write(&partition->slot, go_on))
 		{
 			case SLOT_CLOSED:
-				error_closed(partition);
+				if (go_on || !may_go_on(partition))
+					error_closed(partition);
+				go_on = true;
+				break;
 			case SLOT_MISSING:
 				install_slot(partition);
 				break;
@@ -459,27 +497,35 @@ partition_begin_write(LogPartition *partition)
 int64
 partition_reserve(LogPartition *partition, int64 count)
 {
+	int			wanted;
+	bool		go_on = false;
+
 	if (!partition_is_led_here(partition))
 		error_closed(partition);
 	partition_check_not_cut_off(partition);
-	partition_check_insync(partition);
+	wanted = partition_check_insync(partition);
 	for (;;)
 	{
 		int64		first;
 		bool		wake;
-		SlotResult	result = slot_reserve(&partition->slot, count, &first, &wake);
+		SlotResult	result = slot_reserve(&partition->slot, count, go_on, &first, &wake);
 
 		if (wake)
 			database_wake_worker(MyDatabaseId, false);
 		switch (result)
 		{
 			case SLOT_OK:
+				if (wanted > 0)
+					slot_await_insync(&partition->slot, wanted);
 				return first;
 			case SLOT_MISSING:
 				install_slot(partition);
 				break;
 			case SLOT_CLOSED:
-				error_closed(partition);
+				if (go_on || !may_go_on(partition))
+					error_closed(partition);
+				go_on = true;
+				break;
 			case SLOT_NO_SEGMENT:
 				if (partition_made_here(partition))
 					partition_make_segments(partition,

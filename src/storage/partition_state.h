@@ -43,9 +43,11 @@ extern void partition_check_not_cut_off(const LogPartition *partition);
 
 /*
  * With pgtopic.acks = all, an error (53000) if the partition has less in-sync
- * replicas than the topic wants.
+ * replicas than the topic wants.  Returns 0; or, when its leader has just changed and
+ * the others are about to come into sync, how many the commit is to wait for, by
+ * slot_await_insync(): a transaction that is open keeps them from it.
  */
-extern void partition_check_insync(LogPartition *partition);
+extern int	partition_check_insync(LogPartition *partition);
 
 /*
  * Takes count offsets for this transaction.  Waits for the maintenance worker

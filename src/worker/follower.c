@@ -125,6 +125,22 @@ self_id(void)
 	return self;
 }
 
+/*
+ * Whether a connection on which nothing is under way has ended, as it has when the leader
+ * was restarted.  What it has said at its end comes first.
+ */
+static bool
+has_ended(PGconn *conn)
+{
+	for (int i = 0; i < 2; i++)
+	{
+		if (!PQconsumeInput(conn))
+			return true;
+		(void) PQisBusy(conn);
+	}
+	return PQstatus(conn) != CONNECTION_OK;
+}
+
 /* Calls a function of a leader, over a connection that is kept while it works. */
 static PGresult *
 call(Leader *leader, const char *sql, int nparams, const char *const *params)
@@ -132,7 +148,7 @@ call(Leader *leader, const char *sql, int nparams, const char *const *params)
 	char	   *whom = psprintf("broker %d", leader->id);
 	PGresult   *result;
 
-	if (leader->conn && PQstatus(leader->conn) != CONNECTION_OK)
+	if (leader->conn && has_ended(leader->conn))
 		disconnect(leader);
 	if (leader->conn == NULL)
 		leader->conn = call_open(conninfo_of(leader->id), self_id(), whom, CALL_TIMEOUT_MS);

@@ -170,6 +170,9 @@ campaign(void *arg)
 {
 	int64		now = cluster_clock_ms();
 
+	/* who is alone has nobody to be told by, nor to vote twice for */
+	if (members.count > 1 && store_may_forget_vote())
+		return false;
 	/* somebody may have been heard since */
 	if (quorum_tick(&run, &store.durable, &members, now) != QUORUM_CAMPAIGN)
 		return false;
@@ -610,6 +613,7 @@ pgtopic_quorum_main(Datum arg)
 	int64		round_at = 0;
 
 	started_ms = cluster_clock_ms();
+	cluster_state_set_started();
 	metadata_context = AllocSetContextCreate(TopMemoryContext, "pgtopic metadata", ALLOCSET_DEFAULT_SIZES);
 	quorum_run_init(&run, 0, times(), cluster_clock_ms(), random_number());
 	if (worker_run_task("reading the cluster's metadata", read_row_task, NULL) && members.count == 1)
