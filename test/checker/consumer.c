@@ -313,7 +313,7 @@ drain_group(Client *c, const char *group, const char *topic)
 	int			empty = 0;
 
 	/* while a leader hands over, its partition has nothing to consume */
-	while (empty < (in_cluster(c) ? 10 : 3))
+	while (empty < (in_cluster(c) ? 5 : 3))
 	{
 		if (!client_connect(c))
 			return false;
