@@ -5,13 +5,13 @@
 # The history checker: runs a workload with faults against a private server, or,
 # with --brokers 3 or 5, a cluster of them, and judges what its clients saw; prints
 # TAP.  README.md says what it looks for.
-# The variables DURATION (seconds, 30 unless given), SEED and BROKERS do the same as the
+# The variables DURATION (seconds, 30 or 25 unless given), SEED and BROKERS do the same as the
 # options.  Called by itself it starts servers with ../scripts/with-server.sh,
 # which KEEP=1 tells to leave histories and logs.
 set -u
 cd "$(dirname "$0")" || exit 1
 
-duration=${DURATION:-30}
+duration=${DURATION:-}
 seed=${SEED:-}
 brokers=${BROKERS:-1}
 options=()
@@ -30,6 +30,8 @@ while [ $# -gt 0 ]; do
 	esac
 done
 seed=${seed:-$((RANDOM * 32768 + RANDOM))}
+# a cluster takes longer to set up and to compare
+duration=${duration:-$([ "$brokers" = 1 ] && echo 30 || echo 25)}
 if [ -z "${PGT_DATADIR:-}" ] || [ -z "${PGT_BINDIR:-}" ] || [ -z "${PGT_TMP:-}" ]; then
 	exec ../scripts/with-server.sh --copy --servers "$brokers" env DURATION="$duration" SEED="$seed" BROKERS="$brokers" \
 		CC="${CC:-}" bash test/checker/run.sh "${arguments[@]}"

@@ -243,6 +243,7 @@ drain(Client *c)
 		return false;
 
 	c->pinned = false;
+	(void) wait_in_sync(c, 60);
 	/* A consumer may have found nothing because another was at it. */
 	for (int g = 0; g < 2; g++)
 		if (!drain_group(c, groups[g], MAIN_TOPIC) || !drain_group(c, groups[g], DERIVED_TOPIC))

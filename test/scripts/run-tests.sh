@@ -8,7 +8,7 @@
 #   regress    sql/*.sql in the order of test/regress_schedule       (REGRESS_TESTS="a b": only those)
 #   isolation  test/isolation/specs/*.spec, order of test/isolation/schedule   (ISOLATION_TESTS="a b")
 #   tap        test/t/*.pl                                   (TAP="test/t/010_a.pl ...")
-#   checker    test/checker/run.sh, history under load and faults, of a server and of a cluster (DURATION=seconds each, 30)
+#   checker    test/checker/run.sh, history under load and faults, of a server and of a cluster (DURATION=seconds each, 30 and 25)
 # The last line is "N passed, N failed" and maybe ", N skipped", over all of them.
 # KEEP=1 leaves the temporary folder; TAP_JOBS=n runs that many TAP scripts at a time.
 . "$(dirname "$0")/lib.sh"
@@ -206,7 +206,7 @@ check_history()
 {
 	local log=$1 status
 	shift
-	(cd "$TREE" && in_temp env DURATION="${DURATION:-30}" test/checker/run.sh "$@") 2>&1 | tee "$log"
+	(cd "$TREE" && in_temp env DURATION="${DURATION:-}" test/checker/run.sh "$@") 2>&1 | tee "$log"
 	status=${PIPESTATUS[0]}
 	if grep -qE '^1\.\.[0-9]' "$log"; then
 		count "$(grep -cE '^ok ' "$log")" "$(grep -cE '^not ok ' "$log")" 0
