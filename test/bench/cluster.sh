@@ -1,9 +1,11 @@
 #!/bin/bash
-# cluster.sh [batch|single|failover]...
+# cluster.sh [batch|single|failover|busy]...
 #
 # The benchmarks of a cluster of three brokers, all on this machine: what is
 # replicated beside what is not, in turns in the same run.  Ten minutes or so.
-# failover, which has to be asked for: how long a dead leader is missed; eight minutes.
+# Those that have to be asked for:
+#   failover   how long a dead leader is missed; six minutes
+#   busy       whether brokers are fenced that only have too much to do, by session timeout; five minutes
 #   BENCH_QUICK=1    two minutes, and rough
 #   BENCH_ROUNDS=n   rounds of each, 3 (2 when quick); of failover 30 (5)
 #   BENCH_CONF='...' more settings of the servers, \n between them
@@ -31,12 +33,13 @@ ${CC:-gcc} -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -I"$("$PG_CONFIG" 
 # sql BROKER SQL
 sql()
 {
-	psql -Xq -v ON_ERROR_STOP=1 -At -d "${brokers[$1]}" -c "$2"
+	psql -Xq -v ON_ERROR_STOP=1 -At -d "${brokers[$1]}" -c "$2" "${@:3}"
 }
 
 # No checkpoint in the middle of a measurement, and a cache that is not tiny.
 brokers=()
 datadirs=()
+logs=()
 while read -r datadir host port; do
 	[ -n "$datadir" ] || continue
 	{
@@ -52,6 +55,7 @@ while read -r datadir host port; do
 	} >>"$datadir/postgresql.conf"
 	(cd / && pg_ctl restart -s -w -D "$datadir" -l "$host/log") </dev/null >&2 || exit 1
 	datadirs+=("$datadir")
+	logs+=("$host/log")
 	brokers+=("host=$host port=$port dbname=postgres user=postgres")
 done <<<"$PGT_SERVERS"
 for i in "${!brokers[@]}"; do
@@ -70,12 +74,43 @@ BENCH_BROKERS=$(printf '%s\n' "${brokers[@]}")
 BENCH_DATADIRS=$(printf '%s\n' "${datadirs[@]}")
 export BENCH_BROKERS BENCH_DATADIRS
 
+# Each of four session timeouts for a minute, with 4 producing clients at each broker and
+# processes that only compute; how many lines of the log say that somebody is gone.
+busy()
+{
+	local timeout before after i pids
+
+	echo "SELECT produce('busy', repeat('x', 100));" >"$dir/busy.sql"
+	sql 0 "SELECT create_topic('busy', partitions => 6, replication_factor => 3)" >/dev/null || return 1
+	for timeout in 500 1000 2000 5000; do
+		for i in "${!brokers[@]}"; do
+			sql "$i" "ALTER SYSTEM SET pgtopic.broker_session_timeout = $timeout" -c 'SELECT pg_reload_conf()' >/dev/null || return 1
+		done
+		sleep 5
+		before=$(cat "${logs[@]}" | grep -c 'counted as gone')
+		pids=()
+		for i in $(seq $((12 * $(nproc)))); do
+			timeout 60 sh -c 'while :; do :; done' &
+			pids+=($!)
+		done
+		for i in "${!brokers[@]}"; do
+			pgbench -n -f "$dir/busy.sql" -c 4 -j 2 -T 55 "${brokers[$i]}" >"$dir/busy.$i" 2>&1 &
+			pids+=($!)
+		done
+		wait "${pids[@]}"
+		after=$(cat "${logs[@]}" | grep -c 'counted as gone')
+		printf 'busy\t%d ms\t1\t%d\n' "$timeout" $((after - before))
+	done
+	sql 0 "SELECT drop_topic('busy')" >/dev/null
+}
+
 status=0
 : >"$raw"
 for name in "$@"; do
 	echo "# $name"
 	case $name in
 		batch | single) BENCH_ROUNDS=$rounds "$dir/bench" "cluster-$name" ;;
+		busy) busy ;;
 		failover) BENCH_ROUNDS=$failovers "$dir/bench" failover ;;
 		*) echo "cluster.sh: no such benchmark: $name" >&2; exit 2 ;;
 	esac > >(tee -a "$raw") || { echo "$name failed" >&2; status=1; }

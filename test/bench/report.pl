@@ -29,6 +29,7 @@ read_speed() if $value{read};
 latency() if $value{'latency-p50'};
 cost();
 failover() if $value{failover};
+info('brokers that were fenced while they were only busy, by session timeout', 'busy', '%.0f') if $value{busy};
 cluster() if grep { /^cluster-/ } keys %value;
 info('WAL bytes a message of 100 bytes', 'wal', '%.0f') if $value{wal};
 print "\n", $missed ? "$missed missed\n" : "all aims met\n";
