@@ -261,32 +261,43 @@ is_subscribed(int32 leader)
 					" pg_catalog.format('t%%s_p%%s_offsets', r.topic_id, r.partition))) = 2", leader);
 }
 
-void
-replicas_note_agreed(int32 leader)
+/* Topics with complete copies, of this leader's partitions or (0) of anybody's; those that have tables. */
+static int32 *
+ready_topics(int32 leader, int *count)
 {
 	MemoryContext context = CurrentMemoryContext;
-	char	   *subscribed = is_subscribed(leader);
-	int			count;
 	int32	   *topics;
+	int			found;
 
 	extension_execute(SPI_OK_SELECT,
 					  "SELECT DISTINCT topic_id::pg_catalog.int8 FROM pgtopic.replica"
-					  " WHERE leader = %d AND state = '" REPLICA_READY "'", leader);
-	count = (int) SPI_processed;
-	topics = MemoryContextAlloc(context, (count + 1) * sizeof(int32));
-	for (int i = 0; i < count; i++)
-		topics[i] = (int32) get_int64(i, 1);
-	for (int i = 0; i < count; i++)
+					  " WHERE state = '" REPLICA_READY "' AND %d IN (0, leader)", leader);
+	found = (int) SPI_processed;
+	topics = MemoryContextAlloc(context, (found + 1) * sizeof(int32));
+	*count = 0;
+	for (int i = 0; i < found; i++)
 	{
-		if (!OidIsValid(extension_relation(psprintf("t%d_offsets", topics[i]))))
-			continue;
+		topics[*count] = (int32) get_int64(i, 1);
+		if (OidIsValid(extension_relation(psprintf("t%d_offsets", topics[*count]))))
+			(*count)++;
+	}
+	return topics;
+}
+
+void
+replicas_note_agreed(int32 leader)
+{
+	char	   *subscribed = is_subscribed(leader);
+	int			count;
+	int32	   *topics = ready_topics(leader, &count);
+
+	for (int i = 0; i < count; i++)
 		extension_execute(SPI_OK_UPDATE,
 						  "UPDATE pgtopic.replica r SET from_offset = o.committed_offset FROM pgtopic.t%d_offsets o"
 						  " WHERE r.topic_id = %d AND r.leader = %d AND r.state = '" REPLICA_READY "'"
 						  " AND o.partition = r.partition AND o.consumer_group = ''"
 						  " AND o.committed_offset > r.from_offset AND %s",
 						  topics[i], topics[i], leader, subscribed);
-	}
 }
 
 void
@@ -303,33 +314,27 @@ replicas_look_detached(int32 leader)
 }
 
 void
+replica_take_checkpoints(int32 topic, const char *condition)
+{
+	extension_execute(SPI_OK_UPDATE,
+					  "UPDATE pgtopic.partition p SET high_watermark = GREATEST(p.high_watermark, o.high_watermark),"
+					  " log_start_offset = GREATEST(p.log_start_offset, o.log_start)"
+					  " FROM (SELECT partition,"
+					  " pg_catalog.max(committed_offset) FILTER (WHERE consumer_group = '') AS high_watermark,"
+					  " pg_catalog.max(committed_offset) FILTER (WHERE consumer_group = E'\\001') AS log_start"
+					  " FROM pgtopic.t%d_offsets WHERE consumer_group IN ('', E'\\001') GROUP BY partition) o"
+					  " WHERE p.topic_id = %d AND p.partition = o.partition"
+					  " AND (p.high_watermark < o.high_watermark OR p.log_start_offset < o.log_start) AND %s",
+					  topic, topic, condition);
+}
+
+void
 replicas_take_checkpoints(void)
 {
-	MemoryContext context = CurrentMemoryContext;
 	int			count;
-	int32	   *topics;
+	int32	   *topics = ready_topics(0, &count);
 
-	extension_execute(SPI_OK_SELECT,
-					  "SELECT DISTINCT topic_id::pg_catalog.int8 FROM pgtopic.replica WHERE state = '" REPLICA_READY "'");
-	count = (int) SPI_processed;
-	topics = MemoryContextAlloc(context, (count + 1) * sizeof(int32));
 	for (int i = 0; i < count; i++)
-		topics[i] = (int32) get_int64(i, 1);
-	for (int i = 0; i < count; i++)
-	{
-		if (!OidIsValid(extension_relation(psprintf("t%d_offsets", topics[i]))))
-			continue;
-		extension_execute(SPI_OK_UPDATE,
-						  "UPDATE pgtopic.partition p SET high_watermark = GREATEST(p.high_watermark, o.high_watermark),"
-						  " log_start_offset = GREATEST(p.log_start_offset, o.log_start)"
-						  " FROM (SELECT partition,"
-						  " pg_catalog.max(committed_offset) FILTER (WHERE consumer_group = '') AS high_watermark,"
-						  " pg_catalog.max(committed_offset) FILTER (WHERE consumer_group = E'\\001') AS log_start"
-						  " FROM pgtopic.t%d_offsets WHERE consumer_group IN ('', E'\\001') GROUP BY partition) o"
-						  " WHERE p.topic_id = %d AND p.partition = o.partition"
-						  " AND (p.high_watermark < o.high_watermark OR p.log_start_offset < o.log_start)"
-						  " AND EXISTS (SELECT FROM pgtopic.replica r WHERE r.topic_id = p.topic_id"
-						  " AND r.partition = p.partition AND r.state = '" REPLICA_READY "')",
-						  topics[i], topics[i]);
-	}
+		replica_take_checkpoints(topics[i], "EXISTS (SELECT FROM pgtopic.replica r WHERE r.topic_id = p.topic_id"
+								 " AND r.partition = p.partition AND r.state = '" REPLICA_READY "')");
 }

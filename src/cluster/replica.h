@@ -112,4 +112,7 @@ extern void replicas_look_detached(int32 leader);
  */
 extern void replicas_take_checkpoints(void);
 
+/* The same for the partitions p of a topic that a condition is true of. */
+extern void replica_take_checkpoints(int32 topic, const char *condition);
+
 #endif							/* PGTOPIC_REPLICA_H */

@@ -19,6 +19,7 @@
 #include "catalog/extension.h"
 #include "catalog/rows.h"
 #include "catalog/topics.h"
+#include "cluster/replica.h"
 #include "cluster/restored.h"
 #include "storage/segments.h"
 
@@ -58,14 +59,7 @@ restored_forget_leaders(int32 topic)
 	if (!OidIsValid(extension_relation(psprintf("t%d_offsets", topic))))
 		return;
 	/* what a follower has been told is newer than what it has stored */
-	extension_execute(SPI_OK_UPDATE,
-					  "UPDATE pgtopic.partition p SET high_watermark = GREATEST(p.high_watermark, o.high_watermark),"
-					  " log_start_offset = GREATEST(p.log_start_offset, o.log_start)"
-					  " FROM (SELECT partition,"
-					  " pg_catalog.max(committed_offset) FILTER (WHERE consumer_group = '') AS high_watermark,"
-					  " pg_catalog.max(committed_offset) FILTER (WHERE consumer_group = E'\\001') AS log_start"
-					  " FROM pgtopic.t%d_offsets WHERE consumer_group IN ('', E'\\001') GROUP BY partition) o"
-					  " WHERE p.topic_id = %d AND p.partition = o.partition", topic, topic);
+	replica_take_checkpoints(topic, "true");
 	extension_execute(SPI_OK_DELETE,
 					  "DELETE FROM pgtopic.t%d_offsets WHERE consumer_group IN ('', E'\\001', E'\\002')"
 					  " OR pg_catalog.starts_with(consumer_group, E'\\004')", topic);
