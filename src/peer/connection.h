@@ -66,7 +66,7 @@ typedef struct Peer
 	/* transaction.c */
 	int			depth;			/* 0: no transaction is open there; 1: one is; more:
 								 * with so many savepoints */
-	int			opened_depth;	/* in which subtransaction it was opened */
+	int			opened_depth;	/* how deep in subtransactions the outermost is that has used it */
 	bool		commit_after;	/* commits after the local transaction */
 	bool		committing;		/* has been told to commit */
 	bool		committed;

@@ -57,6 +57,8 @@ peer_begin(Peer *peer, bool commit_after)
 			pfree(sql);
 		}
 	}
+	/* if it was opened further in, and what was done there was rolled back, it went on empty */
+	peer->opened_depth = Min(peer->opened_depth, GetCurrentTransactionNestLevel());
 	peer->commit_after |= commit_after;
 	add_savepoints(peer);
 	return opened;

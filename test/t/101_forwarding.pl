@@ -435,6 +435,12 @@ end_peers(1);
 error_is($one, "SELECT produce('t', 'lost too', partition => 2)", '08006', undef, 'one that is lost in a subtransaction');
 $one->query_ok("ROLLBACK TO s; SELECT produce('t', 'after all', partition => 2); COMMIT");
 is(last_value($two, 2), 'after all', '... is that one\'s error, if nothing else was done there');
+# The transaction there was begun by a subtransaction that was rolled back, and was used after that.
+$one->query_ok("BEGIN; SAVEPOINT s; SELECT produce('t', 'undone', partition => 2); ROLLBACK TO s; RELEASE s; SELECT produce('t', 'lost', partition => 2); SAVEPOINT s");
+end_peers(1);
+error_is($one, "SELECT produce('t', 'lost too', partition => 2)", '08006', undef, 'one that is lost in a later subtransaction');
+$one->query_ok('ROLLBACK TO s');
+error_is($one, 'COMMIT', '08006', qr/connection to broker 2 was lost/, '... is the error of the whole, if something was done there before');
 
 # --- a broker that is not there ---
 
