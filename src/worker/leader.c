@@ -321,6 +321,9 @@ change_isr(const Look *look, const Led *led, int32 follower, bool joins)
 	const char *args[8];
 	ChangeResult change;
 
+	/* what has made earlier reports void does not do so with this one */
+	if (joins)
+		memory_of(led, follower)->released = 0;
 	worker_begin_transaction();
 	args[0] = psprintf("%d", led->topic);
 	args[1] = psprintf("%d", led->partition);
@@ -397,6 +400,8 @@ look_after(const Look *look, const Led *led, int32 follower)
 		(strcmp(state, FOLLOWER_IS_JOINING) == 0 && XLogRecPtrIsInvalid(memory->confirm)))
 	{
 		memory->confirm = set_state(led, follower, FOLLOWER_IS_JOINING);
+		/* it has its time for that */
+		memory->since_ms = cluster_clock_ms();
 		return true;
 	}
 	if (strcmp(state, FOLLOWER_IS_JOINING) == 0 && confirms && confirmed >= memory->confirm)

@@ -38,6 +38,7 @@
 #define WAIT_MS		2000
 
 static bool known = false;		/* this is the broker that it was */
+static int64 gave_up_version = 0;	/* of the metadata that says that it leads nothing */
 
 /*
  * Fences this broker, by itself.  Where nobody else is in sync it leads again when it has
@@ -50,7 +51,7 @@ give_up_leading(int32 self)
 	const char *args[1] = {psprintf("%d", self)};
 
 	worker_begin_transaction();
-	(void) cluster_change(CHANGE_FENCE, args, 1, WAIT_MS);
+	gave_up_version = cluster_change(CHANGE_FENCE, args, 1, WAIT_MS).version;
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 }
@@ -139,8 +140,10 @@ come_back(void *arg)
 	int32		self;
 	int32		fencings = fenced_times(&self);
 	const char *args[2];
+	ClusterState state;
 
-	cluster_state_set_serves(fencings == 0);
+	cluster_state_get(&state);
+	cluster_state_set_serves(fencings == 0 && state.applied_version >= gave_up_version);
 	if (fencings == 0)
 		return;
 	*busy = true;
