@@ -13,8 +13,8 @@ static inline void
 put_row(Broker *broker, int partition, int offset, int message, int written)
 {
 	require(offset < OFFSETS_MAX, "room for offsets");
-	PUT(broker, log[partition][offset], message);
 	event("writes; partition, offset, message", broker->id, partition, offset, message);
+	PUT(broker, log[partition][offset], message);
 	wal_add(broker, (WalEntry) {
 		.kind = WAL_ROW,.partition = partition,.offset = offset,.message = message,.written = written
 	});
@@ -48,6 +48,14 @@ delete_positions(Broker *broker, int partition)
 	put_position(broker, partition, WATERMARK, -1);
 	for (int e = 1; e <= epochs_max[partition]; e++)
 		put_position(broker, partition, e, -1);
+}
+
+/* Of a row that is dead there may be a trace in an index, or not. */
+static inline void
+put_trace(Broker *broker, int partition, int end)
+{
+	if (chance(500) && broker->disk.traces[partition] < end)
+		PUT(broker, traces[partition], end);
 }
 
 /* Writes something to WAL that says nothing: who has confirmed it has all before. */
@@ -385,16 +393,16 @@ set_published(Broker *broker, int to, int partition, int from)
 	changes[(*count)++] = (Published) {broker->wal_end + 1, from};
 }
 
-/* From which offset on rows that were written at an LSN are published; -1: they are not. */
-static inline int
+/* What is published of what was written at an LSN. */
+static inline Published
 published_at(int by, int to, int partition, int lsn)
 {
 	for (int i = published[by][to][partition].count - 1; i >= 0; i--)
 	{
 		if (published[by][to][partition].changes[i].lsn <= lsn)
-			return published[by][to][partition].changes[i].from;
+			return published[by][to][partition].changes[i];
 	}
-	return -1;
+	return (Published) {0, -1};
 }
 
 static inline bool
@@ -572,13 +580,20 @@ can_talk(const Broker *a, const Broker *b)
 	return b->host.up && is_awake(b->id) && is_linked(a->id, b->id) && is_linked(b->id, a->id);
 }
 
-/* Whether what the leader writes of a table is written here. */
+/*
+ * Whether what the leader writes of a table is written here.  An apply worker that has
+ * seen a table to be ready does not look again, until the leader tells it anew of the
+ * table, which it does when something has changed in what is published.
+ */
 static inline bool
-is_applied(Stream *stream, const SubTable *table, int partition, int which, int lsn)
+is_applied(Stream *stream, const SubTable *table, int partition, int which, int lsn, Published as)
 {
-	if (table->state == 'r')
-		stream->knows[partition][which] = true;
-	return stream->knows[partition][which] || (table->state == 's' && lsn > table->lsn);
+	int		   *knows = &stream->knows[partition][which];
+
+	if (*knows == as.lsn)
+		return true;
+	*knows = table->state == 'r' ? as.lsn : 0;
+	return table->state == 'r' || (table->state == 's' && lsn > table->lsn);
 }
 
 typedef enum Applied
@@ -639,17 +654,17 @@ apply_transaction(Broker *broker, int from, int lsn, Stream *stream, int partiti
 	{
 		const WalEntry *entry = &wal[leader][i];
 		int			table = entry->kind == WAL_ROW ? ROWS : POSITIONS;
-		int			from_offset;
+		Published	as;
 		Applied		applied;
 
 		if (entry->kind >= WAL_MARK)
 			continue;
-		from_offset = published_at(leader, broker->id, entry->partition, entry->written);
-		if (from_offset < 0 || (entry->kind == WAL_ROW && entry->offset < from_offset))
+		as = published_at(leader, broker->id, entry->partition, entry->written);
+		if (as.from < 0 || (entry->kind == WAL_ROW && entry->offset < as.from))
 			continue;
 		if (which >= 0 ? entry->partition != partition || table != which :
 			!is_applied(stream, &broker->disk.subscription[leader].tables[entry->partition][table],
-						entry->partition, table, lsn))
+						entry->partition, table, lsn, as))
 			continue;
 		applied = apply_change(broker, entry);
 		any |= applied == APPLIED;
@@ -828,7 +843,10 @@ run_stream(Broker *broker, int leader_id)
 		}
 	}
 	else if (talks && stream->sent < leader->wal_flushed && chance(700))
-		stream->sent = Min(stream->sent + 1 + (int) random_below(16), leader->wal_flushed);
+	{
+		stream->sent += 1 + random_below(16);
+		stream->sent = Min(stream->sent, leader->wal_flushed);
+	}
 	for (int n = random_below(8); n > 0 && stream->applied < stream->sent; n--)
 	{
 		int			lsn = next_commit(leader_id, stream->applied);

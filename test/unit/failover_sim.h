@@ -16,6 +16,7 @@
 #define VERSIONS_MAX	4096
 #define TXNS_MAX		8
 #define PUBLISHED_MAX	128
+#define CALLS_MAX		4096
 
 /* Times in ms.  What they are to each other is as in the server, more or less. */
 #define SESSION			40		/* pgtopic.broker_session_timeout */
@@ -25,9 +26,10 @@
 #define LAG_MAX			80		/* pgtopic.replica_lag_time_max */
 #define HANDOVER		60		/* pgtopic.handover_timeout */
 #define CHECKPOINT		20		/* pgtopic.checkpoint_interval */
-#define BUSY			2
-#define IDLE			10
+#define BUSY			8
+#define IDLE			20
 #define CALL_TIMEOUT	40
+#define CALL_LATE		8		/* a session notices by then that its caller is gone */
 #define CHANGE_WAIT		30
 #define COMMIT_WAIT		60
 #define RETRY			3
@@ -62,7 +64,8 @@ typedef enum Change
 {
 	CHANGE_ISR, CHANGE_HAND_OVER, CHANGE_FENCE, CHANGE_UNFENCE, CHANGE_ADVANCE,
 	CHANGE_PREFER_LEADERS, CHANGE_ELECT_LEADER, CHANGE_ELECT_UNCLEAN, CHANGE_MOVE_PARTITION,
-	CHANGE_ADD_BROKER, CHANGE_REMOVE_BROKER
+	CHANGE_ADD_BROKER, CHANGE_REMOVE_BROKER,
+	CHANGE_LEAD_ANEW			/* the server has no such change */
 } Change;
 
 typedef struct Call
@@ -163,10 +166,20 @@ typedef enum Break
 	BREAK_PROMOTED_LEADS,
 	BREAK_PLACEMENT,
 	BREAK_UNSETTLED_STORED,
+	BREAK_LATE_CALLS,
+
+	/* these are as in the server now; the simulation knows better */
+	SERVER_RELEASED_STAYS,
+	SERVER_PROMOTED_STORES,
+	SERVER_PROMOTED_SAME_EPOCH,
+	SERVER_PROMOTED_SERVES,
+	SERVER_ALONE_DEPOSED,
+	SERVER_ALONE_CUT_OFF,
 	BREAKS
 } Break;
 
 static Break broken = BREAK_NOTHING;
+static bool strict;				/* nothing is forgiven: PGTOPIC_STRICT */
 
 /* --- the metadata --- */
 
@@ -386,7 +399,7 @@ typedef struct Stream
 	int			applied;
 	int			flushed;
 	int			reported;
-	bool		knows[PARTITIONS][TABLES];	/* has had the table ready, and goes on writing it */
+	int			knows[PARTITIONS][TABLES];	/* has had the table ready, as it was published then */
 	int64		try_at;
 	int			horizon[PARTITIONS][TABLES];	/* the copy waits for these transactions; 0 */
 	int			horizon_life[PARTITIONS][TABLES];
@@ -525,6 +538,7 @@ static int	images_count;
 static int	commits[VERSIONS_MAX];	/* by version: the image, or 0 */
 static int64 commits_max;
 static int	calls_count;
+static int64 given_up[CALLS_MAX];	/* when, of the last calls; 0: they are waited for */
 static int	ids_count;			/* of slots and subscriptions */
 static int	messages_made;
 static int	losses;				/* of disks */
@@ -558,6 +572,7 @@ static struct
 	int64		acknowledged;
 	int64		read;
 	int64		lost_unclean;
+	int64		late;
 	int64		lost_gap;
 	int64		gaps_led;
 	int64		conflicts;
@@ -679,6 +694,8 @@ crash(Broker *broker)
 	}
 	broker->wal_end = broker->wal_flushed;
 	forget_published_after(broker, broker->wal_end);
+	if (broker->awaited != 0)
+		given_up[broker->awaited % CALLS_MAX] = now;
 	for (int f = 1; f <= BROKERS_MAX; f++)
 	{
 		if (chance(500))
@@ -763,6 +780,18 @@ forgive(Broker *broker, int partition, int epoch)
 	return forgiven;
 }
 
+/* A standby that lacks its end leads what nobody else can lead. */
+static inline void
+forgive_gap(Broker *broker, int partition)
+{
+	event("leads without its end; partition", broker->id, partition, 0, 0);
+	if (strict)
+		return;
+	total.gaps_led++;
+	total.lost_gap += forgive(broker, partition, row_of(broker, partition)->leader_epoch);
+	broker->has_gap[partition] = false;
+}
+
 /*
  * A leader begins: the catalog says so.  It has all that was acknowledged, unless it
  * was elected without being in sync.
@@ -776,7 +805,8 @@ check_leader(Broker *broker, int partition)
 	require(led_by[partition][epoch] == 0 || led_by[partition][epoch] == broker->id,
 			"an epoch has one leader");
 	led_by[partition][epoch] = broker->id;
-	if (epoch <= newest_epoch[partition] && epoch > 0)
+	/* it does not know yet that another one leads */
+	if (epoch < newest_epoch[partition])
 		return;
 	newest_epoch[partition] = epoch;
 	total.leaders++;
@@ -789,9 +819,7 @@ check_leader(Broker *broker, int partition)
 	}
 	if (broker->has_gap[partition])
 	{
-		total.gaps_led++;
-		total.lost_gap += forgive(broker, partition, epoch);
-		broker->has_gap[partition] = false;
+		forgive_gap(broker, partition);
 		return;
 	}
 	for (int o = 0; o < OFFSETS_MAX; o++)
@@ -818,7 +846,13 @@ check_acknowledged(const Broker *broker, const Txn *txn)
 
 		event("acknowledges; partition, offset, message", broker->id, p, txn->writes[i].offset,
 			  txn->writes[i].message);
-		require(!txn->writes[i].superseded, "who is not the leader any more acknowledges nothing new");
+		if (txn->writes[i].superseded)
+		{
+			/* alone in sync, and not cut off for long: an unclean election loses this too */
+			require(txn->writes[i].epoch < lossy_epoch[p] && now - broker->heard <= SESSION && !strict,
+					"who is not the leader any more acknowledges nothing new");
+			total.late++;
+		}
 		if (txn->writes[i].epoch < lossy_epoch[p])
 			continue;
 		require(told[p][txn->writes[i].offset].acknowledged == 0,
@@ -835,13 +869,17 @@ check_read(Broker *broker, int partition)
 {
 	PartitionSlot *slot = &broker->partitions[partition];
 
-	if (slot->leader_epoch < lossy_epoch[partition])
+	/* it has not found out yet that it lacks something */
+	if (slot->leader_epoch < lossy_epoch[partition] || (broker->has_gap[partition] && !strict))
 		return;
 	for (; slot->read < slot->watermark; slot->read++)
 	{
 		Told	   *at = &told[partition][slot->read];
 		int			message = broker->disk.log[partition][slot->read];
 
+		/* an offset that was rolled back, and that the next leader has given to another */
+		if (message == 0 && slot->leader_epoch < newest_epoch[partition])
+			continue;
 		if (at->read != 0 && at->read != message)
 			event("reads; partition, offset, message", broker->id, partition, slot->read, message);
 		require(at->read == 0 || at->read == message, "what was read stays as it is");

@@ -77,6 +77,7 @@ call(Broker *broker, int to, Call request)
 	message.u.call = request;
 	broker->awaited = request.id;
 	broker->answered = false;
+	given_up[request.id % CALLS_MAX] = 0;
 	network_send(message, true);
 	while (!broker->answered)
 	{
@@ -85,12 +86,14 @@ call(Broker *broker, int to, Call request)
 
 		if (now - began >= limit || (now - began >= PATIENCE && waits_in_vain(broker)))
 		{
+			given_up[request.id % CALLS_MAX] = now;
 			broker->awaited = 0;
 			raise_error(broker, FAILED);
 		}
 		sleep_until(broker, waits_in_vain(broker) ? began + PATIENCE : began + limit);
 	}
 	broker->awaited = 0;
+	broker->answered = false;
 	return broker->answer;
 }
 
@@ -366,26 +369,59 @@ tidy_task(Broker *broker, void *arg)
 
 /* --- worker/standing.c --- */
 
+typedef struct GivingUp
+{
+	Change		change;
+	int64		version;
+} GivingUp;
+
 static inline void
 give_up_leading(Broker *broker, void *arg)
 {
-	cluster_change(broker, (Call) {.change = CHANGE_FENCE,.args = {broker->id}});
+	GivingUp   *giving_up = arg;
+
+	giving_up->version = cluster_change(broker, (Call) {
+		.change = giving_up->change,.args = {broker->id}
+	});
+}
+
+/*
+ * The server goes on at once, and may take itself for a leader of before until it has
+ * heard of the change.
+ */
+static inline void
+await_giving_up(Broker *broker, const GivingUp *giving_up)
+{
+	while (broken != SERVER_PROMOTED_SERVES &&
+		   (giving_up->change == CHANGE_FENCE ? !broker->disk.fenced[broker->id] :
+			broker->disk.applied_version < giving_up->version))
+	{
+		broker->round_version = broker->disk.quorum.committed_version;
+		run_task(broker, apply_task, NULL);
+		sleep_until(broker, now + BUSY);
+	}
 }
 
 static inline void
 begin_anew(Broker *broker)
 {
+	GivingUp	giving_up = {CHANGE_FENCE, 0};
 	uint32		leaders = 0;
 
-	/* cluster/replica.c, replicas_distrust() */
+	/*
+	 * cluster/replica.c, replicas_distrust(), which leaves alone what has no row: what
+	 * this broker has led since it was made.
+	 */
 	for (int p = 0; p < PARTITIONS; p++)
 	{
 		const ReplicaRow *replica = &broker->disk.replica[p];
 
-		if (!replica->exists || broken == BREAK_PROMOTED_TRUSTED)
+		if (broken == BREAK_PROMOTED_TRUSTED || !broker->disk.tables[p] ||
+			(!replica->exists && broken == SERVER_PROMOTED_STORES))
 			continue;
-		if (replica->state == REPLICA_READY)
-			PUT(broker, replica[p].from, Max(replica->from, broker->disk.watermark[p]));
+		if (!replica->exists || replica->state == REPLICA_READY)
+			PUT(broker, replica[p].from, Max(replica->exists ? replica->from : 0, broker->disk.watermark[p]));
+		PUT(broker, replica[p].exists, true);
 		PUT(broker, replica[p].leader, 0);
 		PUT(broker, replica[p].state, REPLICA_NEW);
 	}
@@ -406,9 +442,30 @@ begin_anew(Broker *broker)
 	}
 	if (broken == BREAK_PROMOTED_LEADS)
 		return;
-	/* what it has lost is no reason not to go on, where nobody else is there */
-	if (!run_task(broker, give_up_leading, NULL) && broker->error != REFUSED)
+	if (run_task(broker, give_up_leading, &giving_up))
+	{
+		await_giving_up(broker, &giving_up);
+		return;
+	}
+	if (broker->error != REFUSED)
 		raise_error(broker, broker->error);
+
+	/*
+	 * What it has lost is no reason not to go on, where nobody else is there.  The server
+	 * goes on in the same epoch, by which its followers believe that it has all still.
+	 */
+	if (broken == SERVER_PROMOTED_SAME_EPOCH)
+	{
+		for (int p = 0; p < PARTITIONS; p++)
+		{
+			if (leads(broker, p) && broker->has_gap[p])
+				forgive_gap(broker, p);
+		}
+		return;
+	}
+	giving_up.change = CHANGE_LEAD_ANEW;
+	give_up_leading(broker, &giving_up);
+	await_giving_up(broker, &giving_up);
 }
 
 static inline void
@@ -514,7 +571,12 @@ set_follower(Broker *broker, const Led *led, int follower, FollowerState state)
 static inline void
 change_isr(Broker *broker, const Led *led, int follower, bool joins)
 {
-	int64		version = cluster_change(broker, (Call) {
+	int64		version;
+
+	/* the server forgets this: what it was told before it now asks for the opposite */
+	if (joins && broken != SERVER_RELEASED_STAYS)
+		memory_of(broker, led, follower)->released = 0;
+	version = cluster_change(broker, (Call) {
 		.change = CHANGE_ISR,.args = {led->partition, broker->id, led->row->leader_epoch, follower, joins,
 		partition_placement(led->row, follower), led->row->revision}
 	});
@@ -913,8 +975,10 @@ replica_cut(Broker *broker, int partition, int from)
 		if (broker->disk.log[partition][o] != 0)
 			PUT(broker, log[partition][o], 0);
 	}
-	/* dead rows stay in the index until they are vacuumed */
-	PUT(broker, traces[partition], from == 0 ? 0 : Max(broker->disk.traces[partition], chance(500) ? end : 0));
+	if (from == 0)
+		PUT(broker, traces[partition], 0);
+	else
+		put_trace(broker, partition, end);
 	delete_positions(broker, partition);
 	PUT(broker, watermark[partition], from);
 }

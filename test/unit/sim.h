@@ -10,6 +10,7 @@
  *		PGTOPIC_SEEDS		how many seeds
  *		PGTOPIC_FIRST_SEED	the first one (1)
  *		PGTOPIC_EVENTS		how many of the last events a failure prints (80)
+ *		PGTOPIC_STOP		fails at this time, so that the events before are printed
  */
 #ifndef SIM_H
 #define SIM_H
@@ -56,6 +57,7 @@ static SimEvent events[EVENTS_MAX];
 static int	events_count;
 static const char *failure;
 static jmp_buf failed;
+static int64 stop_at = 0;
 
 /* --- chance --- */
 
@@ -99,6 +101,13 @@ require(bool condition, const char *what)
 		failure = what;
 		longjmp(failed, 1);
 	}
+}
+
+/* Another ms. */
+static inline void
+sim_tick(void)
+{
+	require(++now != stop_at, "the run is to go on");
 }
 
 /* --- hosts --- */
@@ -253,6 +262,7 @@ sim_run_all(void (*run) (uint64 seed), uint64 count)
 	uint64		seed;
 
 	count = number_from_env("PGTOPIC_SEEDS", count);
+	stop_at = number_from_env("PGTOPIC_STOP", 0);
 	seed = sim_run(run, first, count);
 	if (seed < first + count)
 		print_failure(seed);

@@ -248,6 +248,19 @@ run_change(Image *image, Change change, const int *args, bool *changed, ImagePro
 			return image_move_partition(image, 1, args[0], list, count, problem);
 		case CHANGE_ADD_BROKER:
 			return image->next_broker <= BROKERS_MAX && image_add_broker(image, "", &id, problem);
+		case CHANGE_LEAD_ANEW:
+			for (int p = 0; p < PARTITIONS; p++)
+			{
+				partition = &image->partitions[p];
+				if (partition->leader == args[0])
+				{
+					partition->leader_epoch++;
+					partition->successor = 0;
+					partition->isr[0] = args[0];
+					partition->isr_count = 1;
+				}
+			}
+			return true;
 		case CHANGE_REMOVE_BROKER:
 			return image_remove_broker(image, args[0], true, problem);
 	}
@@ -299,7 +312,8 @@ propose(Broker *broker, Change change, const int *args, int64 *version)
 	require(fault == NULL, "changes leave the metadata valid");
 	quorum_propose(&durable);
 	number = new_image(broker->disk.image, image, false, durable.image_term, durable.image_version);
-	event("proposes; version, change, argument", broker->id, durable.image_version, change, args[0]);
+	event("proposes; version, change, argument", broker->id, durable.image_version, change,
+		  change == CHANGE_ISR ? 1000 * args[0] + 100 * args[4] + args[3] : args[0]);
 	store(broker, &durable, number);
 	*version = durable.image_version;
 	return DONE;
@@ -431,6 +445,8 @@ has_waited(Broker *broker, const Waiter *waiter, Answer *answer)
 	}
 	if (broker->slots[waiter->from].id == 0)
 	{
+		/* it begins where WAL can be decoded */
+		flush(broker);
 		broker->slots[waiter->from] = (ReplicationSlot) {++ids_count, broker->wal_end, broker->wal_end};
 		event("makes a slot; for, lsn", broker->id, waiter->from, broker->wal_end, 0);
 	}
@@ -549,6 +565,14 @@ is_cut_off(Broker *broker, int timeouts)
 	return !broker->serves;
 }
 
+/* It has heard, and not applied yet, that another one leads, or it itself anew. */
+static bool
+is_known_deposed(const Broker *broker, int partition, int epoch)
+{
+	return broken != SERVER_ALONE_DEPOSED &&
+		image_at(broker->disk.committed_image)->partitions[partition].leader_epoch > epoch;
+}
+
 /* Takes an offset of a partition for a transaction, if that is possible here. */
 static void
 produce(Broker *broker, Txn *txn, int partition)
@@ -561,6 +585,8 @@ produce(Broker *broker, Txn *txn, int partition)
 		(row->replicas_count > 1 && is_cut_off(broker, 1)))
 		return;
 	slot = slot_of(broker, partition);
+	if (is_known_deposed(broker, partition, slot->leader_epoch))
+		return;
 	if (slot->closed || slot->isr_count < min_insync || slot->count >= APPENDS_MAX - 1)
 		return;
 	for (int i = 0; i < txn->count; i++)
@@ -619,6 +645,26 @@ close_append(PartitionSlot *slot, int offset, int lsn)
 	move_watermark(slot);
 }
 
+/*
+ * Whether the commit of a leader that is alone in sync counts.  The server does not ask:
+ * its commits have nobody to wait for.
+ */
+static bool
+may_acknowledge_alone(Broker *broker, const Txn *txn)
+{
+	for (int i = 0; i < txn->count; i++)
+	{
+		int			p = txn->writes[i].partition;
+
+		if (row_of(broker, p)->replicas_count == 1)
+			continue;
+		if ((broken != SERVER_ALONE_CUT_OFF && is_cut_off(broker, 1)) ||
+			is_known_deposed(broker, p, txn->writes[i].epoch))
+			return false;
+	}
+	return true;
+}
+
 static void
 end_txn(Broker *broker, Txn *txn, bool commits)
 {
@@ -639,8 +685,7 @@ end_txn(Broker *broker, Txn *txn, bool commits)
 		bool		replicated = slot->isr_mask != 0 || slot->abandoned;
 
 		if (!commits)
-			/* of what was rolled back there may be a trace, or not */
-			PUT(broker, traces[p], Max(broker->disk.traces[p], chance(500) ? txn->writes[i].offset + 1 : 0));
+			put_trace(broker, p, txn->writes[i].offset + 1);
 		txn->writes[i].superseded = newest_epoch[p] > txn->writes[i].epoch &&
 			led_by[p][newest_epoch[p]] != broker->id;
 		if (closed & bit(p))
@@ -653,7 +698,7 @@ end_txn(Broker *broker, Txn *txn, bool commits)
 	if (!commits)
 		commit(broker, true);
 	txn->state = commits && txn->acks_all && txn->slots != 0 ? TXN_WAITING : TXN_NONE;
-	if (commits && txn->acks_all && txn->slots == 0)
+	if (commits && txn->acks_all && txn->slots == 0 && may_acknowledge_alone(broker, txn))
 		check_acknowledged(broker, txn);
 }
 
@@ -731,6 +776,9 @@ run_acks(Broker *broker)
 static void
 run_maintenance(Broker *broker)
 {
+	/* a standby that was promoted knows nothing of what was settled */
+	if (!broker->standing_known && broken != SERVER_PROMOTED_STORES)
+		return;
 	if (!broker->storing && now >= broker->checkpoint_at)
 	{
 		broker->checkpoint_at = now + CHECKPOINT + random_below(CHECKPOINT);
@@ -1080,11 +1128,25 @@ deliver_to(Broker *broker, const Message *message)
 	}
 }
 
+/*
+ * A caller that gives up closes its connection, and a call that is not there yet does
+ * not get there any more.  One that is there is executed, when the host goes on.
+ */
+static bool
+is_too_late(const Message *message)
+{
+	int64		gave_up = given_up[message->u.call.id % CALLS_MAX];
+
+	return gave_up != 0 && message->arrives > gave_up + CALL_LATE;
+}
+
 static void
 deliver(const Message *message)
 {
 	Broker	   *broker = broker_by_id(message->to);
 
+	if (message->kind == CALL && is_too_late(message) && broken != BREAK_LATE_CALLS)
+		return;
 	if (broker->host.up)
 		deliver_to(broker, message);
 	/* nobody listens, which is heard at once, mostly */
@@ -1148,7 +1210,7 @@ tick(void)
 {
 	int			first = random_below(BROKERS_MAX);
 
-	now++;
+	sim_tick();
 	if (mishap(faults.cut))
 		network_cut_some(BROKERS_MAX);
 	network_deliver(deliver, is_awake);
@@ -1339,9 +1401,9 @@ main(void)
 		   total.crashes, total.promotions, total.disks, total.fencings, total.leaders, total.handovers,
 		   total.moves, total.unclean);
 	printf("# " INT64_FORMAT " acknowledged, " INT64_FORMAT " read, lost by unclean elections " INT64_FORMAT
-		   ", by standbys that lack their end " INT64_FORMAT " (%d led); " INT64_FORMAT
+		   " + %d, by standbys that lack their end " INT64_FORMAT " (%d led); " INT64_FORMAT
 		   " conflicts; slowest to get well " INT64_FORMAT " ms\n",
-		   total.acknowledged, total.read, total.lost_unclean, total.lost_gap, (int) total.gaps_led,
+		   total.acknowledged, total.read, total.lost_unclean, (int) total.late, total.lost_gap, (int) total.gaps_led,
 		   total.conflicts, total.slowest);
 	return unit_done();
 }

@@ -301,7 +301,7 @@ tick(void)
 {
 	int			first = random_below(brokers_count);
 
-	now++;
+	sim_tick();
 	if (mishap(faults.cut))
 		network_cut_some(brokers_count);
 	network_deliver(deliver, NULL);
