@@ -316,6 +316,22 @@ slot_of(Broker *broker, int partition)
 	return slot;
 }
 
+/* What waits there is not waited for any more; what is open stays. */
+static inline void
+slot_abandon(PartitionSlot *slot)
+{
+	int			kept = 0;
+
+	slot->closed = slot->abandoned = true;
+	for (int i = 0; i < slot->count; i++)
+	{
+		if (slot->appends[i].lsn == 0)
+			slot->appends[kept++] = slot->appends[i];
+	}
+	slot->count = kept;
+	slot->checkpointed = slot->watermark;
+}
+
 /* storage/partition_state.c, partition_update_slot() */
 static inline bool
 partition_update_slot(Broker *broker, int partition)
@@ -329,24 +345,17 @@ partition_update_slot(Broker *broker, int partition)
 	if (row->leader != broker->id)
 	{
 		if (slot->there && broken != BREAK_NOT_ABANDONED)
-		{
-			int			kept = 0;
-
-			slot->closed = slot->abandoned = true;
-			for (int i = 0; i < slot->count; i++)
-			{
-				if (slot->appends[i].lsn == 0)
-					slot->appends[kept++] = slot->appends[i];
-			}
-			slot->count = kept;
-			slot->checkpointed = slot->watermark;
-		}
+			slot_abandon(slot);
 		return slot_forget(broker, partition);
 	}
 	if (slot->there && slot->leader_epoch != row->leader_epoch && broken != BREAK_STALE_SLOT &&
 		!slot_forget(broker, partition))
 	{
-		slot->closed = true;
+		/* the server only closes it, and what waits there for followers of before waits for ever */
+		if (broken == SERVER_STALE_WAITS)
+			slot->closed = true;
+		else
+			slot_abandon(slot);
 		return false;
 	}
 	if (!slot->there)

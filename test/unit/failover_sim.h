@@ -170,9 +170,12 @@ typedef enum Break
 
 	/* these are as in the server now; the simulation knows better */
 	SERVER_RELEASED_STAYS,
+	SERVER_STALE_WAITS,
 	SERVER_PROMOTED_STORES,
 	SERVER_PROMOTED_SAME_EPOCH,
 	SERVER_PROMOTED_SERVES,
+	SERVER_PROMOTED_HOLES,
+	SERVER_CONTROLLER_UNKNOWN,
 	SERVER_ALONE_DEPOSED,
 	SERVER_ALONE_CUT_OFF,
 	BREAKS
@@ -793,17 +796,21 @@ forgive_gap(Broker *broker, int partition)
 }
 
 /*
- * A leader begins: the catalog says so.  It has all that was acknowledged, unless it
- * was elected without being in sync.
+ * Whether a leader begins: the catalog says so.  It has all that was acknowledged,
+ * unless it was elected without being in sync.
  */
 static inline void
 check_leader(Broker *broker, int partition)
 {
 	const ImagePartition *row = row_of(broker, partition);
-	int			epoch = row->leader_epoch;
+	int			epoch;
 
-	require(led_by[partition][epoch] == 0 || led_by[partition][epoch] == broker->id,
-			"an epoch has one leader");
+	if (row == NULL || row->leader != broker->id)
+		return;
+	epoch = row->leader_epoch;
+	if (led_by[partition][epoch] == broker->id)
+		return;
+	require(led_by[partition][epoch] == 0, "an epoch has one leader");
 	led_by[partition][epoch] = broker->id;
 	/* it does not know yet that another one leads */
 	if (epoch < newest_epoch[partition])

@@ -108,9 +108,24 @@ call_done(Broker *broker, int to, Call request)
 	return answer;
 }
 
-/* cluster/change.c, cluster_change(): the version; 0: without effect. */
+/*
+ * The server has the controller's conninfo from the catalog.  A standby that was
+ * promoted may not know of it there, and does not apply what says so before it has
+ * given up leading, for which it needs the controller.
+ */
+static inline bool
+can_call_controller(const Broker *broker)
+{
+	return broken == SERVER_CONTROLLER_UNKNOWN ? broker->disk.known[broker->controller] :
+		image_broker(image_at(broker->disk.image), broker->controller) != NULL;
+}
+
+/*
+ * cluster/change.c, cluster_change(): the version; 0: without effect.  *as_of is the
+ * version that the controller has then.
+ */
 static inline int64
-cluster_change(Broker *broker, Call request)
+cluster_change_as_of(Broker *broker, Call request, int64 *as_of)
 {
 	int64		deadline = now + CHANGE_WAIT;
 
@@ -119,7 +134,7 @@ cluster_change(Broker *broker, Call request)
 	{
 		Answer		answer;
 
-		if (broker->controller == 0 || !broker->disk.known[broker->controller])
+		if (broker->controller == 0 || !can_call_controller(broker))
 		{
 			if (now >= deadline)
 				raise_error(broker, FAILED);
@@ -143,8 +158,17 @@ cluster_change(Broker *broker, Call request)
 			if (committed.code != DONE)
 				raise_error(broker, FAILED);
 		}
+		*as_of = answer.value;
 		return answer.version;
 	}
+}
+
+static inline int64
+cluster_change(Broker *broker, Call request)
+{
+	int64		as_of;
+
+	return cluster_change_as_of(broker, request, &as_of);
 }
 
 /* --- cluster/apply.c --- */
@@ -248,7 +272,16 @@ note_fencings(Broker *broker, const Image *image)
 static inline void
 epoch_begin(Broker *broker, int partition, int epoch)
 {
-	put_position(broker, partition, epoch, stored_end(broker, partition));
+	const ReplicaRow *replica = &broker->disk.replica[partition];
+	int			start = stored_end(broker, partition);
+
+	/*
+	 * One that may lack something has no more in common with others than it had for
+	 * certain; the server takes its end for that, and there may be holes below.
+	 */
+	if (replica->exists && replica->state != REPLICA_READY && broken != SERVER_PROMOTED_HOLES)
+		start = Min(start, replica->from);
+	put_position(broker, partition, epoch, start);
 }
 
 static inline void
@@ -275,7 +308,6 @@ begin_epochs(Broker *broker, const Image *image)
 static inline void
 apply_topic(Broker *broker, const Image *image, int number)
 {
-	bool		leads_anew[PARTITIONS] = {false};
 	bool		changed = false;
 
 	if (broken != BREAK_EPOCH_LATE)
@@ -286,7 +318,6 @@ apply_topic(Broker *broker, const Image *image, int number)
 		const ImagePartition *next = &image->partitions[p];
 		const ImagePartition *row = row_of(broker, p);
 
-		leads_anew[p] = next->leader == broker->id && (row == NULL || row->leader_epoch < next->leader_epoch);
 		changed |= row == NULL || row->revision != next->revision || row->leader_epoch != next->leader_epoch;
 		for (int f = 1; f <= BROKERS_MAX; f++)
 		{
@@ -315,10 +346,7 @@ apply_topic(Broker *broker, const Image *image, int number)
 	}
 	commit(broker, true);
 	for (int p = 0; p < PARTITIONS; p++)
-	{
-		if (leads_anew[p])
-			check_leader(broker, p);
-	}
+		check_leader(broker, p);
 	if (broken == BREAK_EPOCH_LATE)
 		begin_epochs(broker, image);
 	if (!changed)
@@ -372,7 +400,7 @@ tidy_task(Broker *broker, void *arg)
 typedef struct GivingUp
 {
 	Change		change;
-	int64		version;
+	int64		as_of;
 } GivingUp;
 
 static inline void
@@ -380,9 +408,9 @@ give_up_leading(Broker *broker, void *arg)
 {
 	GivingUp   *giving_up = arg;
 
-	giving_up->version = cluster_change(broker, (Call) {
+	cluster_change_as_of(broker, (Call) {
 		.change = giving_up->change,.args = {broker->id}
-	});
+	}, &giving_up->as_of);
 }
 
 /*
@@ -392,9 +420,7 @@ give_up_leading(Broker *broker, void *arg)
 static inline void
 await_giving_up(Broker *broker, const GivingUp *giving_up)
 {
-	while (broken != SERVER_PROMOTED_SERVES &&
-		   (giving_up->change == CHANGE_FENCE ? !broker->disk.fenced[broker->id] :
-			broker->disk.applied_version < giving_up->version))
+	while (broken != SERVER_PROMOTED_SERVES && broker->disk.applied_version < giving_up->as_of)
 	{
 		broker->round_version = broker->disk.quorum.committed_version;
 		run_task(broker, apply_task, NULL);
