@@ -802,7 +802,11 @@ connect_stream(Broker *broker, int leader_id)
 	const Subscription *subscription = &broker->disk.subscription[leader_id];
 	int			begin;
 
-	if (now < stream->try_at)
+	/*
+	 * PostgreSQL receives as soon as it is up, also a standby that was promoted and does
+	 * not know yet that it is one; and whom it confirms to may not lead any more.
+	 */
+	if (now < stream->try_at || (!broker->standing_known && broken != SERVER_PROMOTED_RECEIVES))
 		return;
 	stream->try_at = now + 1 + random_below(4);
 	if (!can_talk(broker, leader) || leader->slots[broker->id].id == 0 ||

@@ -690,6 +690,9 @@ look_after(Broker *broker, const Led *led, int follower)
 		if (confirms && now - caught_up <= LAG_MAX / 2)
 		{
 			memory->confirm = 0;
+			/* the server leaves this, so it has to have confirmed by the next round but one */
+			if (broken != SERVER_LAGGING_AGAIN)
+				memory->since = now;
 			set_follower(broker, led, follower, FOLLOWER_REPORTED);
 			return true;
 		}
@@ -1379,7 +1382,7 @@ worker_main(void *arg)
 		}
 		run_task(broker, drop_leftovers, NULL);
 		if (!waits_in_vain(broker))
-			sleep_until(broker, now + (busy ? BUSY : IDLE));
+			sleep_until(broker, now + (busy ? broken == SERVER_LAGGING_AGAIN ? 1 : BUSY : IDLE));
 	}
 }
 

@@ -825,7 +825,7 @@ forget_memory(Broker *broker)
 {
 	memset(&broker->run, 0, offsetof(Broker, worker) - offsetof(Broker, run));
 	broker->awaited = 0;
-	broker->standing_known = broker->untidy = false;
+	broker->answered = broker->woken = broker->standing_known = broker->untidy = false;
 	memset(broker->memories, 0, sizeof(broker->memories));
 	memset(broker->checked_at, 0, sizeof(broker->checked_at));
 	memset(broker->try_at, 0, sizeof(broker->try_at));
