@@ -414,11 +414,17 @@ published_at(int by, int to, int partition, int lsn)
 	return (Published) {0, -1};
 }
 
+/*
+ * The server does not ask whether it is the broker that it was.  A standby that lacks
+ * its end has followers cut what they have and it has not, before it gives up leading.
+ */
 static inline bool
 is_led_for(const Broker *broker, int follower, const Call *call)
 {
 	const ImagePartition *row = row_of(broker, call->args[0]);
 
+	if (!broker->standing_known && broken != SERVER_PROMOTED_CUTS)
+		return false;
 	return row != NULL && row->leader == broker->id && row->leader_epoch == call->args[1] &&
 		partition_has_replica(row, follower) &&
 		(partition_placement(row, follower) == call->args[2] || broken == BREAK_PLACEMENT);

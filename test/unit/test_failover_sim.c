@@ -712,6 +712,7 @@ look_at_waiting(Broker *broker, Txn *txn)
 {
 	int			confirmed = WAL_MAX + 1;
 	bool		abandoned = false;
+	bool		alone = false;
 
 	for (int p = 0; p < PARTITIONS; p++)
 	{
@@ -719,13 +720,15 @@ look_at_waiting(Broker *broker, Txn *txn)
 			continue;
 		confirmed = Min(confirmed, slot_confirmed(broker, &broker->partitions[p]));
 		abandoned |= broker->partitions[p].abandoned;
+		alone |= broker->partitions[p].isr_mask == 0;
 	}
 	if (abandoned)
 		txn->state = TXN_NONE;
 	else if (confirmed >= txn->lsn)
 	{
 		txn->state = TXN_NONE;
-		check_acknowledged(broker, txn);
+		if (!alone || may_acknowledge_alone(broker, txn))
+			check_acknowledged(broker, txn);
 	}
 	/* nobody is told that it has committed; or the client does not want to know */
 	else if (is_cut_off(broker, 2) || mishap(2))
@@ -902,6 +905,9 @@ can_forget_promises(const Broker *broker)
 static void
 take_standby(Broker *broker)
 {
+	/* one that is as old as the broker would not be noticed, as in the server */
+	if (broker->disk.timeline == 0)
+		return;
 	flush(broker);
 	broker->standby = broker->disk;
 	broker->standby_wal = broker->wal_end;
