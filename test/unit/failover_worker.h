@@ -409,7 +409,7 @@ give_up_leading(Broker *broker, void *arg)
 	GivingUp   *giving_up = arg;
 
 	cluster_change_as_of(broker, (Call) {
-		.change = giving_up->change,.args = {broker->id}
+		.change = giving_up->change,.args = {broker->id, broken != SERVER_PROMOTED_READY}
 	}, &giving_up->as_of);
 }
 
@@ -969,8 +969,6 @@ set_replica(Broker *broker, int partition, ReplicaState state, int from)
 	PUT(broker, replica[partition].state, state);
 	PUT(broker, replica[partition].from, from);
 	commit(broker, true);
-	if (state == REPLICA_READY)
-		broker->has_gap[partition] = false;
 	event("copies; partition, state, from", broker->id, partition, state, from);
 }
 
@@ -1141,6 +1139,7 @@ look_at_copy(Broker *broker, Following *following, int p)
 	}
 	if (tables[ROWS].state != 'r' || tables[POSITIONS].state != 'r')
 		return;
+	broker->has_gap[p] = false;
 	set_replica(broker, p, call_for(broker, following, CALL_READY, p, 0).value ? REPLICA_READY : REPLICA_NEW,
 				broker->disk.replica[p].from);
 }

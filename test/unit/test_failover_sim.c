@@ -190,6 +190,28 @@ free_image(Image *image)
 	pfree(image);
 }
 
+/*
+ * What a broker has is not what it had: nobody takes it for that.  The server has no such
+ * change; its leaders go on with what they know of a follower that has lost its end.
+ */
+static void
+place_anew(Image *image, int broker, bool *changed)
+{
+	for (int p = 0; p < PARTITIONS; p++)
+	{
+		ImagePartition *partition = &image->partitions[p];
+
+		for (int i = 0; i < partition->replicas_count; i++)
+		{
+			if (partition->replicas[i] == broker)
+			{
+				partition->placed[i] = ++partition->placements;
+				*changed = true;
+			}
+		}
+	}
+}
+
 /* run_change(): what is to be done and is not a matter of the image alone. */
 static bool
 run_change(Image *image, Change change, const int *args, bool *changed, ImageProblem *problem)
@@ -226,7 +248,11 @@ run_change(Image *image, Change change, const int *args, bool *changed, ImagePro
 			}
 			return image_hand_over(image, 1, args[0], args[1], args[2], args[3], args[4] != 0, changed, problem);
 		case CHANGE_FENCE:
-			return image_fence_broker(image, args[0], changed, problem);
+			if (!image_fence_broker(image, args[0], changed, problem))
+				return false;
+			if (args[1])
+				place_anew(image, args[0], changed);
+			return true;
 		case CHANGE_UNFENCE:
 			return image_unfence_broker(image, args[0], args[1], changed, problem);
 		case CHANGE_ADVANCE:
@@ -249,6 +275,7 @@ run_change(Image *image, Change change, const int *args, bool *changed, ImagePro
 		case CHANGE_ADD_BROKER:
 			return image->next_broker <= BROKERS_MAX && image_add_broker(image, "", &id, problem);
 		case CHANGE_LEAD_ANEW:
+			place_anew(image, args[0], changed);
 			for (int p = 0; p < PARTITIONS; p++)
 			{
 				partition = &image->partitions[p];
@@ -312,6 +339,10 @@ propose(Broker *broker, Change change, const int *args, int64 *version)
 	require(fault == NULL, "changes leave the metadata valid");
 	quorum_propose(&durable);
 	number = new_image(broker->disk.image, image, false, durable.image_term, durable.image_version);
+	if (change == CHANGE_ISR && args[4])
+		require(!broker_by_id(args[3])->has_gap[args[0]] || !broker_by_id(args[3])->host.up ||
+				!broker_by_id(args[3])->standing_known,
+				"who lacks something does not come into sync before it has been copied");
 	event("proposes; version, change, argument", broker->id, durable.image_version, change,
 		  change == CHANGE_ISR ? 1000 * args[0] + 100 * args[4] + args[3] : args[0]);
 	store(broker, &durable, number);
@@ -333,7 +364,7 @@ fence_who_is_gone(Broker *broker)
 		if (now - heard > SESSION && !image_is_fenced(image_at(broker->disk.image), peer->id))
 		{
 			event("fences; broker, silent for", broker->id, peer->id, now - heard, 0);
-			propose(broker, CHANGE_FENCE, (int[]) {peer->id}, &version);
+			propose(broker, CHANGE_FENCE, (int[]) {peer->id, false}, &version);
 			total.fencings++;
 			return;
 		}
