@@ -848,8 +848,9 @@ check_leader(Broker *broker, int partition)
 	}
 }
 
+/* hears: the broker is not cut off, as far as it knows. */
 static inline void
-check_acknowledged(const Broker *broker, const Txn *txn)
+check_acknowledged(const Broker *broker, const Txn *txn, bool hears)
 {
 	for (int i = 0; i < txn->count; i++)
 	{
@@ -859,8 +860,12 @@ check_acknowledged(const Broker *broker, const Txn *txn)
 			  txn->writes[i].message);
 		if (txn->writes[i].superseded)
 		{
-			/* alone in sync, and not cut off for long: an unclean election loses this too */
-			require(txn->writes[i].epoch < lossy_epoch[p] && now - broker->heard <= SESSION && !strict,
+			/*
+			 * Alone in sync, and not cut off for long, or the only replica when it was:
+			 * an unclean election loses this too.
+			 */
+			require(txn->writes[i].epoch < lossy_epoch[p] && !strict &&
+					(hears || row_of(broker, p)->replicas_count == 1),
 					"who is not the leader any more acknowledges nothing new");
 			total.late++;
 		}

@@ -597,12 +597,12 @@ is_cut_off(Broker *broker, int timeouts)
 	return !broker->serves;
 }
 
-/* It has heard, and not applied yet, that another one leads, or it itself anew. */
+/* It has heard, and not applied yet, that another one may lead, or it itself anew. */
 static bool
 is_known_deposed(const Broker *broker, int partition, int epoch)
 {
 	return broken != SERVER_ALONE_DEPOSED &&
-		image_at(broker->disk.committed_image)->partitions[partition].leader_epoch > epoch;
+		image_at(broker->disk.image)->partitions[partition].leader_epoch > epoch;
 }
 
 /* Takes an offset of a partition for a transaction, if that is possible here. */
@@ -734,7 +734,7 @@ end_txn(Broker *broker, Txn *txn, bool commits)
 		commit(broker, true);
 	txn->state = commits && txn->acks_all && txn->slots != 0 ? TXN_WAITING : TXN_NONE;
 	if (commits && txn->acks_all && txn->slots == 0 && may_acknowledge_alone(broker, txn))
-		check_acknowledged(broker, txn);
+		check_acknowledged(broker, txn, !is_cut_off(broker, 1));
 }
 
 /* shmem/slots_acks.c, sleep_until_confirmed() */
@@ -759,7 +759,7 @@ look_at_waiting(Broker *broker, Txn *txn)
 	{
 		txn->state = TXN_NONE;
 		if (!alone || may_acknowledge_alone(broker, txn))
-			check_acknowledged(broker, txn);
+			check_acknowledged(broker, txn, !is_cut_off(broker, 1));
 	}
 	/* nobody is told that it has committed; or the client does not want to know */
 	else if (is_cut_off(broker, 2) || mishap(2))
@@ -1365,7 +1365,7 @@ is_well(void)
 		const Broker *broker = broker_by_id(image->brokers[i].id);
 
 		if (image->brokers[i].fenced || broker->lost || !broker->host.up ||
-			broker->disk.applied_version < commits_max)
+			broker->disk.applied_version < commits_max || broker->disk.image != commits[commits_max])
 			return false;
 	}
 	for (int p = 0; p < PARTITIONS; p++)
@@ -1396,9 +1396,9 @@ check_end(void)
 		for (int o = 0; o < OFFSETS_MAX; o++)
 			require(told[p][o].acknowledged == 0 || told[p][o].acknowledged == leader->disk.log[p][o],
 					"in the end, the leader has what was acknowledged");
-		for (int i = 0; i < row->replicas_count; i++)
+		for (int i = 0; i < row->isr_count; i++)
 		{
-			const Broker *follower = broker_by_id(row->replicas[i]);
+			const Broker *follower = broker_by_id(row->isr[i]);
 
 			for (int o = 0; o < leader->partitions[p].watermark; o++)
 			{
