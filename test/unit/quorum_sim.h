@@ -6,13 +6,9 @@
 #ifndef QUORUM_SIM_H
 #define QUORUM_SIM_H
 
-#include <setjmp.h>
-
 #define BROKERS_MAX		7
 #define IMAGES_MAX		16384
 #define TERMS_MAX		16384
-#define MESSAGES_MAX	2048
-#define EVENTS_MAX		4096
 
 #define HEARTBEAT		5
 #define ELECTION		20
@@ -51,6 +47,8 @@ typedef struct Message
 	}			u;
 } Message;
 
+#include "sim.h"
+
 typedef struct Stored
 {
 	QuorumDurable durable;
@@ -60,8 +58,7 @@ typedef struct Stored
 typedef struct Broker
 {
 	int32		id;
-	bool		up;
-	int64		restart_at;
+	Host		host;
 	Stored		disk;
 	Stored		mem;
 	QuorumRun	run;
@@ -72,22 +69,9 @@ typedef struct Broker
 	int64		committed_sent[BROKERS_MAX + 1];
 } Broker;
 
-typedef struct Event
-{
-	int64		time;
-	const char *what;
-	int			broker;
-	int64		a;
-	int64		b;
-	int64		c;
-} Event;
-
-/* How bad a run is, in thousandths. */
+/* How bad a run is, in thousandths; the network has its own. */
 typedef struct Faults
 {
-	uint32		lose;
-	uint32		repeat;
-	uint32		late;
 	uint32		crash;			/* per broker and ms */
 	uint32		crash_store;	/* per write */
 	uint32		crash_send;		/* per message */
@@ -98,26 +82,16 @@ typedef struct Faults
 	uint32		members;		/* of the proposals */
 } Faults;
 
-static uint64 random_state;
-static int64 now;
-static bool quiet;				/* no more faults */
 static Faults faults;
 static int	brokers_count;
 static Broker brokers[BROKERS_MAX];
-static bool cut[BROKERS_MAX + 1][BROKERS_MAX + 1];
 static Image images[IMAGES_MAX];
 static int	images_count;
-static Message messages[MESSAGES_MAX];
-static int	messages_count;
 static int	controllers[TERMS_MAX]; /* the image that a term began with, or 0 */
 static int64 terms_max;
 static int	commits[IMAGES_MAX];	/* by version: the image, or 0 */
 static int64 commits_max;
 static int	proposed_quiet;		/* first image proposed after the faults, or 0 */
-static Event events[EVENTS_MAX];
-static int	events_count;
-static const char *failure;
-static jmp_buf failed;
 
 /* what all runs did, to see that they did enough */
 static int64 total_commits,
@@ -125,37 +99,6 @@ static int64 total_commits,
 			total_crashes,
 			total_members;
 static int64 slowest;
-
-static uint32
-random_below(uint32 bound)
-{
-	random_state ^= random_state << 13;
-	random_state ^= random_state >> 7;
-	random_state ^= random_state << 17;
-	return (uint32) (random_state >> 32) % bound;
-}
-
-static bool
-chance(uint32 thousandths)
-{
-	return random_below(1000) < thousandths;
-}
-
-static void
-event(const char *what, int broker, int64 a, int64 b, int64 c)
-{
-	events[events_count++ % EVENTS_MAX] = (Event) {now, what, broker, a, b, c};
-}
-
-static void
-require(bool condition, const char *what)
-{
-	if (!condition)
-	{
-		failure = what;
-		longjmp(failed, 1);
-	}
-}
 
 /* --- what must always be true --- */
 

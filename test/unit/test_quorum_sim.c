@@ -6,9 +6,7 @@
  *		are cut off from each other, brokers crash and come back with what they
  *		had stored, and members come and go.  A seed decides everything.
  *
- *		PGTOPIC_SEEDS		how many seeds (2000)
- *		PGTOPIC_FIRST_SEED	the first one (1)
- *		PGTOPIC_EVENTS		how many of the last events a failure prints (80)
+ *		2000 seeds, unless sim.h's settings say otherwise.
  */
 #include "c.h"
 
@@ -34,8 +32,7 @@ static void
 crash(Broker *broker)
 {
 	event("crashes", broker->id, 0, 0, 0);
-	broker->up = false;
-	broker->restart_at = now + 1 + random_below(chance(300) ? 300 : 30);
+	host_crash(&broker->host);
 	total_crashes++;
 }
 
@@ -43,7 +40,7 @@ crash(Broker *broker)
 static bool
 store(Broker *broker)
 {
-	if (!quiet && chance(faults.crash_store))
+	if (mishap(faults.crash_store))
 	{
 		if (chance(500))
 			broker->disk = broker->mem;
@@ -59,7 +56,7 @@ restart(Broker *broker)
 {
 	QuorumTimes times = {HEARTBEAT, ELECTION};
 
-	broker->up = true;
+	broker->host.up = true;
 	broker->mem = broker->disk;
 	broker->committed_seen = broker->disk.durable.committed_version;
 	broker->last_heard = -1000000;
@@ -74,19 +71,7 @@ restart(Broker *broker)
 static void
 send(Message message)
 {
-	if (cut[message.from][message.to] || (!quiet && chance(faults.lose)))
-		return;
-	for (;;)
-	{
-		if (messages_count == MESSAGES_MAX)
-			return;
-		message.arrives = now + 1 + random_below(4);
-		if (!quiet && chance(faults.late))
-			message.arrives += random_below(LATE_TIME);
-		messages[messages_count++] = message;
-		if (quiet || !chance(faults.repeat))
-			break;
-	}
+	network_send(message, false);
 }
 
 static void
@@ -145,7 +130,7 @@ deliver(const Message *message)
 	Broker	   *broker = broker_by_id(message->to);
 	bool		must_store = false;
 
-	if (!broker->up || cut[message->from][message->to])
+	if (!broker->host.up)
 		return;
 	switch (message->kind)
 	{
@@ -171,7 +156,7 @@ deliver(const Message *message)
 static void
 notice(Broker *broker)
 {
-	if (!quiet && chance(faults.unnoticed))
+	if (mishap(faults.unnoticed))
 		return;
 	if (broker->heard_unnoticed)
 		quorum_heard_controller(&broker->run, now, random_below(1 << 30));
@@ -197,7 +182,7 @@ propose(Broker *broker)
 {
 	QuorumMembers members = *members_of(broker);
 
-	if (!quiet && chance(faults.members))
+	if (mishap(faults.members))
 	{
 		int32		id = 1 + random_below(brokers_count);
 
@@ -236,7 +221,7 @@ send_requests(Broker *broker)
 
 		if (!quorum_should_send(&broker->run, durable, peer, *committed_sent, now, &with_image))
 			continue;
-		if (!quiet && chance(faults.crash_send))
+		if (mishap(faults.crash_send))
 		{
 			crash(broker);
 			return;
@@ -312,57 +297,23 @@ step(Broker *broker)
 /* --- a run --- */
 
 static void
-cut_some(void)
-{
-	int			a = 1 + random_below(brokers_count);
-	int			b = 1 + random_below(brokers_count);
-
-	if (chance(400))
-		memset(cut, 0, sizeof(cut));
-	else if (chance(500))
-	{
-		/* one from all others */
-		for (int i = 1; i <= brokers_count; i++)
-			cut[a][i] = cut[i][a] = true;
-	}
-	else
-	{
-		cut[a][b] = true;
-		if (chance(700))
-			cut[b][a] = true;
-	}
-}
-
-static void
 tick(void)
 {
 	int			first = random_below(brokers_count);
 
-	now++;
-	if (!quiet && chance(faults.cut))
-		cut_some();
-	for (int i = 0; i < messages_count;)
-	{
-		Message		message = messages[i];
-
-		if (message.arrives > now)
-			i++;
-		else
-		{
-			/* the last takes its place, which changes the order too */
-			messages[i] = messages[--messages_count];
-			deliver(&message);
-		}
-	}
+	sim_tick();
+	if (mishap(faults.cut))
+		network_cut_some(brokers_count);
+	network_deliver(deliver, NULL);
 	for (int i = 0; i < brokers_count; i++)
 	{
 		Broker	   *broker = &brokers[(first + i) % brokers_count];
 
-		if (!broker->up && (quiet || now >= broker->restart_at))
+		if (host_is_due(&broker->host))
 			restart(broker);
-		if (!broker->up || (!quiet && chance(faults.idle)))
+		if (!broker->host.up || mishap(faults.idle))
 			continue;
-		if (!quiet && chance(faults.crash) && chance(50))
+		if (mishap(faults.crash) && chance(50))
 			crash(broker);
 		else
 			step(broker);
@@ -412,24 +363,22 @@ start(uint64 seed)
 	QuorumMembers members = {0};
 	int			image;
 
-	random_state = (seed + 1) * 0x9E3779B97F4A7C15ULL;
-	for (int i = 0; i < 8; i++)
-		random_below(2);
-	now = 0;
-	quiet = false;
-	messages_count = events_count = 0;
+	sim_begin(seed);
 	terms_max = commits_max = 0;
 	proposed_quiet = 0;
 	images_count = 1;			/* 0 is none */
-	memset(cut, 0, sizeof(cut));
 	memset(controllers, 0, sizeof(controllers));
 	memset(commits, 0, sizeof(commits));
 	memset(brokers, 0, sizeof(brokers));
 
-	faults = (Faults)
+	network = (NetworkFaults)
 	{
 		.lose = random_below(300),.repeat = random_below(200),.late = random_below(300),
-			.crash = random_below(200),.crash_store = random_below(30),
+			.late_time = LATE_TIME
+	};
+	faults = (Faults)
+	{
+		.crash = random_below(200),.crash_store = random_below(30),
 			.crash_send = random_below(10),.cut = random_below(60),.idle = random_below(200),
 			.unnoticed = random_below(400),.propose = 20 + random_below(300),
 			.members = random_below(500)
@@ -484,44 +433,10 @@ run(uint64 seed)
 	check_one_controller();
 }
 
-static void
-print_failure(uint64 seed, int wanted)
-{
-	fprintf(stderr, "# seed " UINT64_FORMAT ", time " INT64_FORMAT ": not so: %s\n", seed, now, failure);
-	for (int i = Max(0, events_count - Min(wanted, EVENTS_MAX)); i < events_count; i++)
-	{
-		const Event *e = &events[i % EVENTS_MAX];
-
-		fprintf(stderr, "# %6d: %d %s " INT64_FORMAT " " INT64_FORMAT " " INT64_FORMAT "\n",
-				(int) e->time, e->broker, e->what, e->a, e->b, e->c);
-	}
-}
-
-static uint64
-number_from_env(const char *name, uint64 otherwise)
-{
-	const char *value = getenv(name);
-
-	return value == NULL ? otherwise : strtoull(value, NULL, 10);
-}
-
 int
 main(void)
 {
-	uint64		first = number_from_env("PGTOPIC_FIRST_SEED", 1);
-	uint64		count = number_from_env("PGTOPIC_SEEDS", 2000);
-	volatile uint64 seed;
-
-	for (seed = first; seed < first + count; seed++)
-	{
-		if (setjmp(failed) != 0)
-		{
-			print_failure(seed, number_from_env("PGTOPIC_EVENTS", 80));
-			break;
-		}
-		run(seed);
-	}
-	CHECK(seed == first + count);
+	CHECK(sim_run_all(run, 2000));
 	CHECK(total_elections > 0 && total_commits > 0);
 	printf("# " INT64_FORMAT " elections, " INT64_FORMAT " commits, " INT64_FORMAT " crashes, "
 		   INT64_FORMAT " changes of members; slowest to agree " INT64_FORMAT " ms\n",
