@@ -71,8 +71,12 @@ sub others_go_on
 	my @there = grep { my $n = $_; !grep { $_ == $n } @$without } $cluster->numbers;
 	my $s = $cluster->session($there[0]);
 	my $led = $s->query_ok("SELECT partition FROM partition_status WHERE topic = '$load->{topic}' AND leader IN (" . join(', ', @there) . ') ORDER BY 1 LIMIT 1');
-	# waits until who is not there has fallen out of sync
-	ok(defined $s->query("SELECT produce('$load->{topic}', 'meanwhile', partition => $led)"), $name) or diag($s->error);
+	# waits until who is not there has fallen out of sync; the others may have lagged, too
+	my $done = $cluster->poll(sub {
+		my $answer = $s->query("SELECT produce('$load->{topic}', 'meanwhile', partition => $led)");
+		return defined $answer ? 'done' : $s->error =~ /53000/ ? 'too few in sync' : 'failed';
+	}, 'done', 60);
+	is($done, 'done', $name) or diag($s->error);
 	$s->quit;
 	return;
 }
