@@ -64,6 +64,17 @@ record_poll(Client *c, ProducerTxn *txn, int call, const char *group,
 	}
 }
 
+/* Notes who leads, as led_here() wants it; before each consume(). */
+static Outcome
+note_led(Client *c, const char *topic)
+{
+	const char *params[1] = {topic};
+	Outcome		out;
+
+	PQclear(client_exec(c, &out, "SELECT checker.note_led($1)", 1, params));
+	return out;
+}
+
 /* consume() and the effects in one statement. */
 static Outcome
 consume_directly(Client *c, ProducerTxn *txn, const char *group,
@@ -166,6 +177,10 @@ static Outcome
 consume_somehow(Client *c, ProducerTxn *txn, const char *group,
 				const char *topic, int *messages)
 {
+	Outcome		out = note_led(c, topic);
+
+	if (out != OUT_OK)
+		return out;
 	if (chance(c, 50))
 		return consume_directly(c, txn, group, topic, messages);
 	return consume_by_client(c, txn, group, topic, messages);
@@ -179,6 +194,8 @@ consume_autocommit(Client *c, const char *group, const char *topic)
 	Outcome		out;
 	int			messages = 0;
 
+	if (note_led(c, topic) != OUT_OK)
+		return false;
 	txn_start(c, &txn, "autocommit");
 	record(c, "commit", "%s", txn.id);
 	out = consume_directly(c, &txn, group, topic, &messages);

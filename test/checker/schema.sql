@@ -11,14 +11,24 @@ SELECT create_topic('checker.events', partitions => 4, replication_factor => :re
 SELECT create_topic('checker.derived', partitions => 2, replication_factor => :replicas, retention => NULL, segment_messages => 5000) \g /dev/null
 \endif
 
--- Where a partition is led, if this broker does, and since when: 'broker epoch'.
--- NULL where that is not known, or this transaction looks at what was before.
-CREATE FUNCTION checker.led_here(t text, p int) RETURNS text LANGUAGE sql VOLATILE AS $$
-	SELECT me.self || ' ' || led.leader_epoch
+-- The partitions of a topic that this broker leads, and since when: {"partition": "broker epoch"}.
+-- Nothing where that is not known, or this transaction looks at what was before.
+CREATE FUNCTION checker.led(t text) RETURNS jsonb LANGUAGE sql VOLATILE AS $$
+	SELECT coalesce(jsonb_object_agg(led.partition, me.self || ' ' || led.leader_epoch), '{}')
 		FROM pgtopic.cluster me JOIN pgtopic.partition led ON led.leader = me.self
 		JOIN pgtopic.topic ON topic.id = led.topic_id
-		WHERE topic.name = t AND led.partition = p
-			AND current_setting('transaction_isolation') = 'read committed'
+		WHERE topic.name = t AND current_setting('transaction_isolation') = 'read committed'
+$$;
+
+-- Consumers note it before they consume; NULL if it is not the same after that: then
+-- the partition may have been led elsewhere when they did.
+CREATE FUNCTION checker.note_led(t text) RETURNS void LANGUAGE sql VOLATILE AS $$
+	SELECT set_config('checker.led', checker.led(t)::text, false)
+$$;
+CREATE FUNCTION checker.led_here(t text, p int) RETURNS text LANGUAGE sql VOLATILE AS $$
+	SELECT CASE WHEN now.led = noted.led THEN now.led END
+		FROM (SELECT checker.led(t) ->> p::text) AS now (led),
+			(SELECT current_setting('checker.led')::jsonb ->> p::text) AS noted (led)
 $$;
 
 -- What the consumers did, in the transactions in which they consumed.  No
