@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * image_changes.c
- *	  How the metadata of a cluster changes: brokers that come, topics, and what
- *	  leaders report.
+ *	  How the metadata of a cluster changes: topics, elections, and what leaders
+ *	  report.
  *
  * Each change looks at everything that could be wrong first, and then cannot fail.
  *
@@ -100,6 +100,21 @@ partition_order_isr(ImagePartition *partition)
 }
 
 void
+partition_leave_isr(ImagePartition *partition, int32 broker)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < partition->isr_count; i++)
+	{
+		if (partition->isr[i] != broker)
+			partition->isr[kept++] = partition->isr[i];
+	}
+	partition->isr_count = kept;
+	if (partition->successor == broker)
+		partition_stop_handover(partition);
+}
+
+void
 partition_set_leader(ImagePartition *partition, int32 leader)
 {
 	partition->leader = leader;
@@ -150,9 +165,8 @@ partition_stop_handover(ImagePartition *partition)
 	}
 }
 
-/* As repalloc(), but an array of nothing is NULL. */
-static void *
-resize(void *array, Size size)
+void *
+image_resize(void *array, Size size)
 {
 	return array == NULL ? palloc(size) : repalloc(array, size);
 }
@@ -161,131 +175,6 @@ static char *
 copy_or_null(const char *string)
 {
 	return string == NULL ? NULL : pstrdup(string);
-}
-
-/* --- brokers --- */
-
-bool
-image_add_broker(Image *image, const char *conninfo, int32 *id, ImageProblem *problem)
-{
-	ImageBroker *broker;
-
-	if (image->brokers_count >= IMAGE_BROKERS_MAX || image->next_broker == PG_INT32_MAX)
-		return image_refuse(problem, IMAGE_NOT_NOW,
-							psprintf("the cluster has %d brokers already", image->brokers_count),
-							psprintf("It can have at most %d.", IMAGE_BROKERS_MAX), NULL);
-
-	/* its id is the highest one, so it comes last */
-	image->brokers = resize(image->brokers, sizeof(ImageBroker) * (image->brokers_count + 1));
-	broker = &image->brokers[image->brokers_count++];
-	broker->id = image->next_broker++;
-	broker->leaving = broker->fenced = broker->suspect = false;
-	broker->fencings = 0;
-	broker->conninfo = pstrdup(conninfo);
-	*id = broker->id;
-	return true;
-}
-
-bool
-image_set_conninfo(Image *image, int32 id, const char *conninfo, ImageProblem *problem)
-{
-	ImageBroker *broker = image_need_broker(image, id, problem);
-
-	if (broker == NULL)
-		return false;
-	broker->conninfo = pstrdup(conninfo);
-	return true;
-}
-
-static void
-remove_from_isr(ImagePartition *partition, int32 broker)
-{
-	int			kept = 0;
-
-	for (int i = 0; i < partition->isr_count; i++)
-	{
-		if (partition->isr[i] != broker)
-			partition->isr[kept++] = partition->isr[i];
-	}
-	partition->isr_count = kept;
-	if (partition->successor == broker)
-		partition_stop_handover(partition);
-}
-
-bool
-image_fence_brokers(Image *image, const int32 *ids, int count, bool *changed, ImageProblem *problem)
-{
-	bool		fences[IMAGE_BROKERS_MAX] = {false};
-
-	*changed = false;
-	for (int i = 0; i < count; i++)
-	{
-		ImageBroker *broker = image_need_broker(image, ids[i], problem);
-
-		if (broker == NULL)
-			return false;
-		fences[broker - image->brokers] = !broker->fenced;
-	}
-	for (int i = 0; i < image->brokers_count; i++)
-	{
-		if (!fences[i])
-			continue;
-		image->brokers[i].fenced = true;
-		image->brokers[i].fencings++;
-		*changed = true;
-	}
-	for (int p = 0; p < image->partitions_count; p++)
-	{
-		ImagePartition *partition = &image->partitions[p];
-		bool		concerned = false;
-
-		for (int i = 0; i < image->brokers_count; i++)
-		{
-			int32		id = image->brokers[i].id;
-
-			if (!fences[i])
-				continue;
-			concerned |= partition_has_replica(partition, id);
-			if (partition->leader == id)
-				partition_replace_leader(image, partition);
-			/* the last ones stay: nobody else has everything */
-			else if (partition_in_sync(partition, id) && !image_is_fenced(image, partition->leader))
-				remove_from_isr(partition, id);
-		}
-		/* what is reported of it is void, so that its leader need not report that it is gone */
-		if (concerned && partition->revision < PG_INT32_MAX - 1)
-			partition->revision++;
-	}
-	return true;
-}
-
-bool
-image_fence_broker(Image *image, int32 id, bool *changed, ImageProblem *problem)
-{
-	return image_fence_brokers(image, &id, 1, changed, problem);
-}
-
-bool
-image_unfence_broker(Image *image, int32 id, int32 fencings, bool *changed, ImageProblem *problem)
-{
-	ImageBroker *broker = image_need_broker(image, id, problem);
-
-	*changed = false;
-	if (broker == NULL)
-		return false;
-	if (!broker->fenced || broker->fencings != fencings)
-		return true;
-	broker->fenced = false;
-	for (int p = 0; p < image->partitions_count; p++)
-	{
-		ImagePartition *partition = &image->partitions[p];
-
-		/* all in isr were fenced, so nobody led */
-		if (partition_in_sync(partition, id))
-			partition_set_leader(partition, id);
-	}
-	*changed = true;
-	return true;
 }
 
 /* --- topics --- */
@@ -363,7 +252,7 @@ make_partitions(Image *image, ImageTopic *topic, int32 total, uint32 start, uint
 	int			at = partition_lower_bound(image, topic->id, topic->partitions);
 	int			more = total - topic->partitions;
 
-	image->partitions = resize(image->partitions,
+	image->partitions = image_resize(image->partitions,
 							   sizeof(ImagePartition) * ((Size) image->partitions_count + more));
 	memmove(&image->partitions[at + more], &image->partitions[at],
 			sizeof(ImagePartition) * (image->partitions_count - at));
@@ -410,7 +299,7 @@ image_add_topic(Image *image, const ImageTopic *topic, uint32 start, uint32 shif
 		return image_refuse(problem, IMAGE_NOT_NOW,
 							pstrdup("there are no more ids for topics"), NULL, NULL);
 
-	image->topics = resize(image->topics, sizeof(ImageTopic) * ((Size) image->topics_count + 1));
+	image->topics = image_resize(image->topics, sizeof(ImageTopic) * ((Size) image->topics_count + 1));
 	added = &image->topics[image->topics_count++];
 	*added = *topic;
 	added->id = image->next_topic++;
@@ -604,7 +493,7 @@ image_change_isr(Image *image, int32 topic, int32 number, int32 leader,
 		partition_order_isr(partition);
 	}
 	else
-		remove_from_isr(partition, broker);
+		partition_leave_isr(partition, broker);
 	*changed = true;
 	return true;
 }

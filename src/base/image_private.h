@@ -27,6 +27,9 @@ extern ImageTopic *image_need_topic(const Image *image, int32 id, ImageProblem *
 extern ImagePartition *image_need_partition(const Image *image, int32 topic, int32 number,
 											ImageProblem *problem);
 
+/* As repalloc(), but an array of nothing is NULL. */
+extern void *image_resize(void *array, Size size);
+
 /* Brokers that are not leaving, ascending; returns how many. */
 extern int	image_staying(const Image *image, int32 *ids);
 
@@ -35,6 +38,9 @@ extern int	image_staying(const Image *image, int32 *ids);
  * who is not fenced; if there is none, nobody does, and leader only names one of isr.
  */
 extern void partition_replace_leader(const Image *image, ImagePartition *partition);
+
+/* It is not in sync any more, nor to lead. */
+extern void partition_leave_isr(ImagePartition *partition, int32 broker);
 
 /* Puts isr into the order of replicas. */
 extern void partition_order_isr(ImagePartition *partition);

@@ -1,4 +1,4 @@
-/* links: base/quorum.c base/image.c base/image_text.c base/image_changes.c base/image_moves.c base/placement.c */
+/* links: base/quorum.c base/image.c base/image_text.c base/image_brokers.c base/image_changes.c base/image_moves.c base/placement.c */
 /*
  * test_failover_sim.c
  *		A cluster of brokers in one process and in simulated time, with the real

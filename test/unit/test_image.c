@@ -1,4 +1,4 @@
-/* links: base/image.c base/image_text.c base/image_changes.c base/image_moves.c base/placement.c */
+/* links: base/image.c base/image_text.c base/image_brokers.c base/image_changes.c base/image_moves.c base/placement.c */
 /*
  * test_image.c
  *		The metadata of a cluster: to text and back, garbled text, and what makes an

@@ -1,4 +1,4 @@
-/* links: base/image.c base/image_text.c base/image_changes.c base/image_moves.c base/placement.c */
+/* links: base/image.c base/image_text.c base/image_brokers.c base/image_changes.c base/image_moves.c base/placement.c */
 /*
  * test_image_changes.c
  *		The metadata of a cluster: each change and why it is refused, and random
