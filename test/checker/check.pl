@@ -614,13 +614,14 @@ for my $server_log (@server_logs)
 
 # What workers of a cluster say when others are not there, or they are ended; and PostgreSQL's
 # when a subscription is changed while its tables are being synchronised, or when such a
-# synchronisation begins, and begins again.
+# synchronisation begins, and begins again; or when a leader has let go of followers that were
+# copying from it.
 sub log_line_expected
 {
 	my ($worker, $sqlstate, $what) = @_;
 	return 1 if $sqlstate =~ /^(?:08|57)/;      # connections, shutdowns
 	return 1 if $sqlstate =~ /^(?:55006|55P03|40P01|40001|53000)$/;
-	return $what =~ /terminating (?:logical replication|background) worker|terminating connection due to (?:unexpected postmaster exit|administrator command)|could not (?:connect to|receive data from|send data to)|replication slot ".*" (?:does not exist|is active)|could not send end-of-streaming|error reading result of streaming command|unexpected EOF|subscription table \d+ in subscription \d+ does not exist|cannot build an initial slot snapshot|replication origin with ID|timeout expired/;
+	return $what =~ /terminating (?:logical replication|background) worker|terminating connection due to (?:unexpected postmaster exit|administrator command)|could not (?:connect to|receive data from|send data to)|replication slot ".*" (?:does not exist|is active)|publication "pgtopic_to_\d+(?:_positions)?" does not exist|could not send end-of-streaming|error reading result of streaming command|unexpected EOF|subscription table \d+ in subscription \d+ does not exist|cannot build an initial slot snapshot|replication origin with ID|timeout expired/;
 }
 
 $count{'transactions committed'} = grep { $_->{state} eq 'ok' } values %txn;
