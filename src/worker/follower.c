@@ -15,7 +15,6 @@
 #include "access/xlog.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -25,14 +24,12 @@
 #include "catalog/topics.h"
 #include "cluster/replica.h"
 #include "cluster/subscribe.h"
-#include "peer/call.h"
 #include "shmem/applying.h"
 #include "shmem/cluster_state.h"
 #include "worker/arrivals.h"
+#include "worker/leader_calls.h"
 #include "worker/replication.h"
 #include "worker/workers.h"
-
-#define CALL_TIMEOUT_MS		5000
 
 /* A leader that does not answer is left alone for so long. */
 #define BACK_OFF_MS			2000
@@ -40,18 +37,6 @@
 /* How often a leader is asked whether our slot is all right; whether it knows our copies. */
 #define SLOT_CHECK_MS		2000
 #define COPY_CHECK_MS		30000
-
-/* A leader that this broker follows. */
-typedef struct Leader
-{
-	int32		id;				/* hash key, must be first */
-	PGconn	   *conn;
-	int64		checked_at;		/* ms */
-	int64		asked_at;		/* ms; about copies */
-	int64		try_at;			/* ms; not before */
-} Leader;
-
-static HTAB *leaders = NULL;
 
 static MemoryContext round_context;
 
@@ -72,125 +57,6 @@ worker_owner_end(ExtensionOwner *saved, MemoryContext context)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
-}
-
-static Leader *
-leader_of(int32 id)
-{
-	Leader	   *leader;
-	bool		found;
-
-	if (leaders == NULL)
-	{
-		HASHCTL		info;
-
-		info.keysize = sizeof(int32);
-		info.entrysize = sizeof(Leader);
-		leaders = hash_create("pgtopic leaders", 16, &info, HASH_ELEM | HASH_BLOBS);
-	}
-	leader = hash_search(leaders, &id, HASH_ENTER, &found);
-	if (!found)
-		memset((char *) leader + sizeof(int32), 0, sizeof(Leader) - sizeof(int32));
-	return leader;
-}
-
-static void
-disconnect(Leader *leader)
-{
-	call_close(leader->conn);
-	leader->conn = NULL;
-}
-
-static char *
-conninfo_of(int32 broker)
-{
-	MemoryContext context = CurrentMemoryContext;
-	char	   *conninfo;
-
-	worker_begin_transaction();
-	conninfo = MemoryContextStrdup(context, broker_conninfo(broker));
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-	return conninfo;
-}
-
-static int32
-self_id(void)
-{
-	MemoryContext context = CurrentMemoryContext;
-	int32		self;
-
-	worker_begin_transaction();
-	self = cluster_self();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-	return self;
-}
-
-/*
- * Whether a connection on which nothing is under way has ended, as it has when the leader
- * was restarted.  What it has said at its end comes first.
- */
-static bool
-has_ended(PGconn *conn)
-{
-	for (int i = 0; i < 2; i++)
-	{
-		if (!PQconsumeInput(conn))
-			return true;
-		(void) PQisBusy(conn);
-	}
-	return PQstatus(conn) != CONNECTION_OK;
-}
-
-/* Calls a function of a leader, over a connection that is kept while it works. */
-static PGresult *
-call(Leader *leader, const char *sql, int nparams, const char *const *params)
-{
-	char	   *whom = psprintf("broker %d", leader->id);
-	PGresult   *result;
-
-	if (leader->conn && has_ended(leader->conn))
-		disconnect(leader);
-	if (leader->conn == NULL)
-		leader->conn = call_open(conninfo_of(leader->id), self_id(), whom, CALL_TIMEOUT_MS);
-	PG_TRY();
-	{
-		result = call_run(leader->conn, whom, CALL_TIMEOUT_MS, sql, nparams, params);
-	}
-	PG_CATCH();
-	{
-		disconnect(leader);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	return result;
-}
-
-static char *
-int_text(int64 number)
-{
-	return psprintf(INT64_FORMAT, number);
-}
-
-/*
- * Calls a function for a partition, with what is left of its parameters.
- * What we say by it of our copy must not be taken back by a crash.
- */
-static PGresult *
-call_for(Leader *leader, const Replica *replica, const char *sql, int nparams, int64 sixth)
-{
-	const char *params[7];
-
-	params[0] = int_text(self_id());
-	params[1] = int_text(replica->topic);
-	params[2] = int_text(replica->partition);
-	params[3] = int_text(replica->leader_epoch);
-	params[4] = int_text(replica->placement);
-	params[5] = int_text(sixth);
-	params[6] = int_text(replica->attempt);
-	applying_flush();
-	return call(leader, sql, nparams, params);
 }
 
 static void
@@ -299,7 +165,7 @@ next_attempt(void)
 static void
 ensure_subscription(Leader *leader, Replica *replicas, int count)
 {
-	const char *params[2] = {int_text(self_id()), NULL};
+	const char *params[2] = {worker_int_text(worker_self()), NULL};
 	bool		there = subscription_is_there(leader->id);
 	PGresult   *result;
 	bool		ready;
@@ -307,7 +173,7 @@ ensure_subscription(Leader *leader, Replica *replicas, int count)
 
 	if (there && cluster_clock_ms() - leader->checked_at < SLOT_CHECK_MS)
 		return;
-	result = call(leader, "SELECT pgtopic.peer_follow($1)", 1, params);
+	result = leader_call(leader, "SELECT pgtopic.peer_follow($1)", 1, params);
 	ready = strcmp(PQgetvalue(result, 0, 0), "ready") == 0;
 	lost = strcmp(PQgetvalue(result, 0, 0), "lost") == 0;
 	PQclear(result);
@@ -330,12 +196,12 @@ ensure_subscription(Leader *leader, Replica *replicas, int count)
 	begin_again(replicas, count);
 	/* what we say by it must not be taken back by a crash: copies that nobody knows of would stay */
 	applying_flush();
-	params[1] = int_text(next_attempt());
-	PQclear(call(leader, "SELECT pgtopic.peer_forget($1, 0, 0, $2)", 2, params));
-	PQclear(call(leader, "SELECT pgtopic.peer_unfollow($1)", 1, params));
-	PQclear(call(leader, "SELECT pgtopic.peer_follow($1)", 1, params));
-	PQclear(call(leader, "SELECT pgtopic.peer_create_slot($1)", 1, params));
-	subscribe_create(leader->id, conninfo_of(leader->id));
+	params[1] = worker_int_text(next_attempt());
+	PQclear(leader_call(leader, "SELECT pgtopic.peer_forget($1, 0, 0, $2)", 2, params));
+	PQclear(leader_call(leader, "SELECT pgtopic.peer_unfollow($1)", 1, params));
+	PQclear(leader_call(leader, "SELECT pgtopic.peer_follow($1)", 1, params));
+	PQclear(leader_call(leader, "SELECT pgtopic.peer_create_slot($1)", 1, params));
+	subscribe_create(leader->id, leader_conninfo(leader->id));
 	leader->checked_at = cluster_clock_ms();
 }
 
@@ -354,7 +220,7 @@ find_beginning(Leader *leader, Replica *replica)
 	worker_owner_begin(&saved);
 	replica->from_offset = replica_agreed(replica, &newest_epoch);
 	worker_owner_end(&saved, context);
-	result = call_for(leader, replica, "SELECT pgtopic.peer_agreed($1, $2, $3, $4, $5, $6)", 6, newest_epoch);
+	result = leader_call_for(leader, replica, "SELECT pgtopic.peer_agreed($1, $2, $3, $4, $5, $6)", 6, newest_epoch);
 	agreed = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
 	PQclear(result);
 	replica->from_offset = Min(replica->from_offset, agreed);
@@ -371,13 +237,13 @@ unpublish(Leader *leader, Replica *replica)
 	worker_owner_begin(&saved);
 	replica_begin_attempt(replica);
 	worker_owner_end(&saved, context);
-	params[0] = int_text(self_id());
-	params[1] = int_text(replica->topic);
-	params[2] = int_text(replica->partition);
-	params[3] = int_text(replica->attempt);
+	params[0] = worker_int_text(worker_self());
+	params[1] = worker_int_text(replica->topic);
+	params[2] = worker_int_text(replica->partition);
+	params[3] = worker_int_text(replica->attempt);
 	applying_flush();
-	PQclear(call(leader, "SELECT pgtopic.peer_forget($1, $2, $3, $4)", 4, params));
-	PQclear(call_for(leader, replica, "SELECT pgtopic.peer_unpublish($1, $2, $3, $4, $5, $6)", 6, replica->attempt));
+	PQclear(leader_call(leader, "SELECT pgtopic.peer_forget($1, $2, $3, $4)", 4, params));
+	PQclear(leader_call_for(leader, replica, "SELECT pgtopic.peer_unpublish($1, $2, $3, $4, $5, $6)", 6, replica->attempt));
 	find_beginning(leader, replica);
 	set_state(replica, REPLICA_UNPUBLISHED);
 }
@@ -425,7 +291,7 @@ make_segments(Leader *leader, Replica *replica, int64 *log_start)
 	int64		log_end;
 	bool		more = true;
 
-	result = call_for(leader, replica, "SELECT log_start_offset, log_end_offset FROM pgtopic.peer_log_range($1, $2, $3, $4, $5)", 5, 0);
+	result = leader_call_for(leader, replica, "SELECT log_start_offset, log_end_offset FROM pgtopic.peer_log_range($1, $2, $3, $4, $5)", 5, 0);
 	*log_start = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
 	log_end = strtoll(PQgetvalue(result, 0, 1), NULL, 10);
 	PQclear(result);
@@ -458,7 +324,7 @@ cut_and_publish(Leader *leader, Replica *replica)
 		replica->state = pstrdup(REPLICA_CUT);
 		make_segments(leader, replica, &log_start);
 	}
-	result = call_for(leader, replica, "SELECT pgtopic.peer_publish($1, $2, $3, $4, $5, $6, $7)", 7, replica->from_offset);
+	result = leader_call_for(leader, replica, "SELECT pgtopic.peer_publish($1, $2, $3, $4, $5, $6, $7)", 7, replica->from_offset);
 	done = PQgetvalue(result, 0, 0)[0] == 't';
 	PQclear(result);
 	set_state(replica, done ? REPLICA_PUBLISHED : REPLICA_NEW);
@@ -471,7 +337,7 @@ cut_and_publish(Leader *leader, Replica *replica)
 static void
 ask_about_copy(Leader *leader, Replica *replica)
 {
-	PGresult   *result = call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4, $5, $6)", 6, replica->attempt);
+	PGresult   *result = leader_call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4, $5, $6)", 6, replica->attempt);
 	bool		known = PQgetvalue(result, 0, 0)[0] == 't';
 
 	PQclear(result);
@@ -509,7 +375,7 @@ look_at_copy(Leader *leader, Replica *replica)
 		make_segments(leader, replica, &log_start);
 		return;
 	}
-	result = call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4, $5, $6)", 6, replica->attempt);
+	result = leader_call_for(leader, replica, "SELECT pgtopic.peer_ready($1, $2, $3, $4, $5, $6)", 6, replica->attempt);
 	known = PQgetvalue(result, 0, 0)[0] == 't';
 	PQclear(result);
 	if (!known)
@@ -720,7 +586,7 @@ follower_run(bool checkpoints)
 
 	for (int i = 0; i < now.nsubscribed; i++)
 	{
-		FollowTask	task = {leader_of(now.subscribed[i]), NULL, 0, NULL, 0, false};
+		FollowTask	task = {leader_entry(now.subscribed[i]), NULL, 0, NULL, 0, false};
 
 		for (int r = 0; r < now.count; r++)
 			task.count += now.replicas[r].leader == now.subscribed[i];
@@ -734,7 +600,7 @@ follower_run(bool checkpoints)
 	}
 	for (int first = 0; first < now.count;)
 	{
-		FollowTask	task = {leader_of(now.replicas[first].leader), &now.replicas[first], 0,
+		FollowTask	task = {leader_entry(now.replicas[first].leader), &now.replicas[first], 0,
 			now.subscribed, now.nsubscribed, false};
 
 		while (first < now.count && now.replicas[first].leader == task.leader->id)
