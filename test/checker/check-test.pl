@@ -374,6 +374,11 @@ planted_in_cluster('messages came again, in doubt, after they were acknowledged'
 	sub { s/^104 .*/104 c1 ok c1.1/m; s/^123 .*/123 c2 info c2.2/m; });
 planted_in_cluster('messages were consumed twice where the leader stayed', [qw(duplicate-effect)],
 	sub { s/3_8/2_7/g; });
+# from a leader that was deposed, and then from the one that leads: it is in doubt as a whole
+my $again = sub { s/^(131 .*)/$1\n131 c2 poll c2.1 2 g1 t 0 5=n1:2/m; s/^(313 .*)/$1\n$1/m; };
+planted_in_cluster('a transaction in doubt got a message twice', [], $again);
+planted_in_cluster('one that was committed got a message twice', [qw(duplicate-effect)],
+	sub { $again->(); s/^133 .*\n134 .*/134 c2 ok c2.1/m; s/^14[0-3] .*\n//mg; s/^31[456] .*\n//mg; });
 planted_in_cluster('a group never consumed a message', [qw(unseen)],
 	sub { s/^(307|111) .*\n//mg; });
 planted_in_cluster('an effect of a consumer whose COMMIT was refused', [qw(effect-mismatch)],

@@ -94,11 +94,14 @@ consume_directly(Client *c, ProducerTxn *txn, const char *group,
 	params[3] = max_wait;
 	params[4] = txn->id;
 	res = client_exec(c, &out,
-					  "WITH m AS (INSERT INTO checker.effects"
+					  "WITH polled AS MATERIALIZED (SELECT * FROM"
+					  " consume($1::text::topic, $2::text, max_messages => $3::int, max_wait => $4::interval)),"
+					  " led AS MATERIALIZED (SELECT partition, checker.led_here($1::text, partition) AS led"
+					  " FROM (SELECT DISTINCT partition FROM polled) p),"
+					  " m AS (INSERT INTO checker.effects"
 					  " (consumer_group, topic, partition, log_offset, id, txn, led)"
 					  " SELECT $2::text, $1::text, partition, log_offset, split_part(value, '|', 1), $5,"
-					  " checker.led_here($1::text, partition)"
-					  " FROM consume($1::text::topic, $2::text, max_messages => $3::int, max_wait => $4::interval)"
+					  " (SELECT led FROM led WHERE led.partition = polled.partition) FROM polled"
 					  " RETURNING partition, log_offset, id)"
 					  " SELECT partition, log_offset, id || '|-|0|', NULL FROM m",
 					  5, params);
@@ -165,8 +168,8 @@ consume_by_client(Client *c, ProducerTxn *txn, const char *group,
 	PQclear(client_exec(c, &out,
 						"INSERT INTO checker.effects"
 						" (consumer_group, topic, partition, log_offset, id, txn, led)"
-						" SELECT $2, $1, p, o, i, $3, checker.led_here($1, p)"
-						" FROM unnest($4::int[], $5::bigint[], $6::text[])"
+						" SELECT $2, $1, p, o, i, $3, CASE WHEN p = first THEN led ELSE checker.led_here($1, p) END"
+						" FROM (SELECT f, checker.led_here($1, f) FROM (SELECT ($4::int[])[1] AS f) f) AS x (first, led), unnest($4::int[], $5::bigint[], $6::text[])"
 						" WITH ORDINALITY AS u (p, o, i, n) ORDER BY n", 6, params));
 	for (int column = 0; column < 3; column++)
 		free(lists[column]);

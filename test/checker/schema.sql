@@ -20,15 +20,20 @@ CREATE FUNCTION checker.led(t text) RETURNS jsonb LANGUAGE sql VOLATILE AS $$
 		WHERE topic.name = t AND current_setting('transaction_isolation') = 'read committed'
 $$;
 
--- Consumers note it before they consume; NULL if it is not the same after that: then
--- the partition may have been led elsewhere when they did.
+-- Consumers note it before they consume.
 CREATE FUNCTION checker.note_led(t text) RETURNS void LANGUAGE sql VOLATILE AS $$
 	SELECT set_config('checker.led', checker.led(t)::text, false)
 $$;
+
+-- After that: NULL if it is not the same, or if this session does not hold the lock of a
+-- group's position there.  Then, as far as we know, another broker gave the messages.
 CREATE FUNCTION checker.led_here(t text, p int) RETURNS text LANGUAGE sql VOLATILE AS $$
-	SELECT CASE WHEN now.led = noted.led THEN now.led END
+	SELECT now.led
 		FROM (SELECT checker.led(t) ->> p::text) AS now (led),
 			(SELECT current_setting('checker.led')::jsonb ->> p::text) AS noted (led)
+		WHERE now.led = noted.led AND EXISTS (SELECT FROM pg_locks l JOIN pgtopic.topic ON topic.id = l.classid::int
+			WHERE topic.name = t AND l.objsubid = p AND l.locktype = 'userlock' AND l.pid = pg_backend_pid()
+				AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
 $$;
 
 -- What the consumers did, in the transactions in which they consumed.  No
