@@ -79,7 +79,7 @@ for my $i (2, 3)
 result_is($s[2], "SELECT log_offset FROM produce('seg', 'next')", '5500', 'the next message comes behind all that');
 $s[2]->query_ok("SELECT elect_leader('seg', 0, 2)");
 result_is($s[3], "SELECT log_offset FROM produce('seg', 'of the next leader')", '5501', '... also when another broker leads');
-result_is($s[3], "SELECT sum(lag) FROM consumer_group_status WHERE topic = 'seg' AND consumer_group = 'g'", '502', '... who knows the group') if $start eq '5000';
+$cluster->wait_until(3, "SELECT sum(lag) FROM consumer_group_status WHERE topic = 'seg' AND consumer_group = 'g'", '... who knows the group', '502') if $start eq '5000';
 
 # --- a follower is down: acknowledgements, the watermark, who is in sync ---
 
