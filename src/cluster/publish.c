@@ -278,15 +278,14 @@ publish_remove(int32 follower, int32 topic, int32 number, int32 leader_epoch, in
 	extension_owner_end(&saved);
 }
 
-void
-publish_set_state(int32 follower, int32 topic, int32 number, int32 placement, const char *state)
+bool
+publish_change_state(int32 follower, int32 topic, int32 number, const char *from, const char *to)
 {
-	extension_execute(SPI_OK_INSERT,
-					  "INSERT INTO pgtopic.follower (topic_id, partition, follower, placement, state, since)"
-					  " VALUES (%d, %d, %d, %d, %s, pg_catalog.clock_timestamp())"
-					  " ON CONFLICT (topic_id, partition, follower) DO UPDATE"
-					  " SET placement = excluded.placement, state = excluded.state, since = excluded.since",
-					  topic, number, follower, placement, quote_literal_cstr(state));
+	extension_execute(SPI_OK_UPDATE,
+					  "UPDATE pgtopic.follower SET state = %s, since = pg_catalog.clock_timestamp()"
+					  " WHERE topic_id = %d AND partition = %d AND follower = %d AND state = %s",
+					  quote_literal_cstr(to), topic, number, follower, quote_literal_cstr(from));
+	return SPI_processed > 0;
 }
 
 bool
@@ -320,10 +319,12 @@ publish_add(int32 follower, int32 topic, int32 number, int32 leader_epoch, int32
 		extension_execute(SPI_OK_UTILITY, "ALTER PUBLICATION %s ADD TABLE pgtopic.t%d_p%d", data, topic, number);
 	extension_execute(SPI_OK_UTILITY, "ALTER PUBLICATION %s ADD TABLE pgtopic.t%d_p%d_offsets",
 					  positions, topic, number);
-	publish_set_state(follower, topic, number, placement, FOLLOWER_IS_PUBLISHED);
-	extension_execute(SPI_OK_UPDATE, "UPDATE pgtopic.follower SET attempt = " INT64_FORMAT
-					  " WHERE topic_id = %d AND partition = %d AND follower = %d",
-					  attempt, topic, number, follower);
+	extension_execute(SPI_OK_INSERT,
+					  "INSERT INTO pgtopic.follower (topic_id, partition, follower, placement, attempt, state, since)"
+					  " VALUES (%d, %d, %d, %d, " INT64_FORMAT ", '" FOLLOWER_IS_PUBLISHED "', pg_catalog.clock_timestamp())"
+					  " ON CONFLICT (topic_id, partition, follower) DO UPDATE SET placement = excluded.placement,"
+					  " attempt = excluded.attempt, state = excluded.state, since = excluded.since",
+					  topic, number, follower, placement, attempt);
 	SPI_finish();
 	extension_owner_end(&saved);
 	return true;

@@ -112,7 +112,12 @@ extern void publish_log_range(int32 follower, int32 topic, int32 partition, int3
 						   int32 placement,
 							  int64 *log_start, int64 *log_end);
 
-extern void publish_set_state(int32 follower, int32 topic, int32 partition, int32 placement, const char *state);
+/*
+ * The leader's worker has a follower go on; false if it is not where it was: it may have
+ * begun a new copy since.
+ */
+extern bool publish_change_state(int32 follower, int32 topic, int32 partition,
+								 const char *from, const char *to);
 
 /* Names, in the caller's memory. */
 extern char *publication_name(int32 follower, bool positions);

@@ -228,7 +228,7 @@ replica_make_segment(const Replica *replica, int64 log_end)
 	int64		size = partition->topic->segment_messages;
 	int64		end;
 
-	partition->segments_valid = false;
+	partition_lock_segments(partition);
 	end = segments_end(partition);
 	if (end >= log_end + SEGMENTS_AHEAD * size)
 		return false;

@@ -557,21 +557,36 @@ partition_ensure_segments(LogPartition *partition, int64 offset)
 	}
 }
 
-/* Numbers of partitions end before this, so no position's lock is meant (positions.c). */
+/* Numbers of partitions end before these, so no position's lock is meant (positions.c). */
 #define REPLICAS_LOCK	0xFFFF
+#define SEGMENTS_LOCK	0xFFFE
 
-void
-partition_lock_replicas(int32 topic, int32 partition)
+static void
+lock_partition(int32 topic, int32 partition, uint16 what)
 {
 	LOCKTAG		tag;
 
 	tag.locktag_field1 = MyDatabaseId;
 	tag.locktag_field2 = (uint32) topic;
 	tag.locktag_field3 = (uint32) partition;
-	tag.locktag_field4 = REPLICAS_LOCK;
+	tag.locktag_field4 = what;
 	tag.locktag_type = LOCKTAG_USERLOCK;
 	tag.locktag_lockmethodid = USER_LOCKMETHOD;
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+void
+partition_lock_replicas(int32 topic, int32 partition)
+{
+	lock_partition(topic, partition, REPLICAS_LOCK);
+}
+
+void
+partition_lock_segments(LogPartition *partition)
+{
+	lock_partition(partition->topic->id, partition->number, SEGMENTS_LOCK);
+	AcceptInvalidationMessages();
+	partition->segments_valid = false;
 }
 
 bool

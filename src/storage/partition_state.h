@@ -99,6 +99,13 @@ extern void partition_make_segments(LogPartition *partition, int64 up_to);
 extern void partition_lock_replicas(int32 topic, int32 partition);
 
 /*
+ * Workers that make a segment of a replica hold this to the end of the transaction, and
+ * look after it where segments end: the one that follows, and the one that an apply worker
+ * has woken, would make the same.  Taken before anything of the partition is locked.
+ */
+extern void partition_lock_segments(LogPartition *partition);
+
+/*
  * In a cluster: has the partition's slot, if there is one, know from the catalog who
  * leads, who has to confirm, and whether it is being handed over; for after the
  * commit of what has changed it (see slot_set_replicas()).  A slot of what

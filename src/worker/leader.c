@@ -289,17 +289,21 @@ update_slot(const Led *led)
 	return mark_wal();
 }
 
-/* Sets the state of a follower, and then has the partition's slot know. */
+/*
+ * Sets the state of a follower, if it is what it was, and then has the partition's slot
+ * know.  Returns a mark in WAL from after that; Invalid if the follower is elsewhere.
+ */
 static XLogRecPtr
-set_state(const Led *led, int32 follower, const char *state)
+change_state(const Led *led, int32 follower, const char *from, const char *to)
 {
 	ExtensionOwner saved;
+	bool		done;
 
 	worker_owner_begin(&saved);
 	partition_lock_replicas(led->topic, led->partition);
-	publish_set_state(follower, led->topic, led->partition, placement_of(led, follower), state);
+	done = publish_change_state(follower, led->topic, led->partition, from, to);
 	worker_owner_end(&saved, round_context);
-	return update_slot(led);
+	return done ? update_slot(led) : InvalidXLogRecPtr;
 }
 
 /* A follower that has begun anew counts for nothing any more, and may do so. */
@@ -399,14 +403,15 @@ look_after(const Look *look, const Led *led, int32 follower)
 	if (strcmp(state, FOLLOWER_IS_REPORTED) == 0 ||
 		(strcmp(state, FOLLOWER_IS_JOINING) == 0 && XLogRecPtrIsInvalid(memory->confirm)))
 	{
-		memory->confirm = set_state(led, follower, FOLLOWER_IS_JOINING);
+		memory->confirm = change_state(led, follower, state, FOLLOWER_IS_JOINING);
 		/* it has its time for that */
 		memory->since_ms = cluster_clock_ms();
 		return true;
 	}
 	if (strcmp(state, FOLLOWER_IS_JOINING) == 0 && confirms && confirmed >= memory->confirm)
 	{
-		set_state(led, follower, FOLLOWER_IS_READY);
+		if (XLogRecPtrIsInvalid(change_state(led, follower, state, FOLLOWER_IS_READY)))
+			return true;
 		memory->since_ms = cluster_clock_ms();
 		state = FOLLOWER_IS_READY;
 		if (!is_in_sync)
@@ -441,7 +446,7 @@ look_after(const Look *look, const Led *led, int32 follower)
 		if (confirms && !TimestampDifferenceExceeds(caught_up, now, Max(pgtopic_replica_lag_time_max / 2, 100)))
 		{
 			memory->confirm = InvalidXLogRecPtr;
-			set_state(led, follower, FOLLOWER_IS_REPORTED);
+			(void) change_state(led, follower, state, FOLLOWER_IS_REPORTED);
 			return true;
 		}
 		return false;
@@ -462,7 +467,7 @@ look_after(const Look *look, const Led *led, int32 follower)
 	if (strcmp(state, FOLLOWER_IS_READY) == 0 && !is_released(look, led, follower, memory))
 		return true;
 	if (waits)
-		set_state(led, follower, FOLLOWER_IS_LAGGING);
+		(void) change_state(led, follower, state, FOLLOWER_IS_LAGGING);
 	return false;
 }
 

@@ -88,6 +88,8 @@ make_segment(const SlotReport *report)
 	}
 	if (partition != NULL)
 	{
+		if (!partition_is_led_here(partition))
+			partition_lock_segments(partition);
 		end = segments_end(partition);
 		size = partition->topic->segment_messages;
 		enough = end >= slot_segments_wanted(&report->key) + SEGMENTS_AHEAD * size;

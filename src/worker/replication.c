@@ -80,8 +80,10 @@ apply_task(void *arg)
 	/* one without this broker is not for it: it is leaving */
 	if (image_broker(image, store.self) == NULL)
 		return;
+	/* also if it fails half way */
+	untidy = true;
 	apply_image(image, store.self, version);
-	untidy = told = true;
+	told = true;
 }
 
 /*
@@ -181,7 +183,11 @@ run_round(MemoryContext context)
 		(void) worker_run_task("tidying publications", tidy_task, NULL);
 	busy = standing_run();
 	busy |= leader_run();
-	busy |= follower_run(checkpoints);
+	/* what is still published to others would go back to them, were it copied from them */
+	if (untidy)
+		busy = true;
+	else
+		busy |= follower_run(checkpoints);
 	if (TimestampDifferenceExceeds(advanced, now, ADVANCE_MS))
 	{
 		advanced = now;

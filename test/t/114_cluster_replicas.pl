@@ -122,6 +122,8 @@ $s[3]->query_ok("SET pgtopic.acks = 'all'");
 error_is($s[3], "SELECT produce('acks', 'no')", '53000', qr/not enough in-sync replicas/, '... on another broker, too');
 result_is($s[1], $end, '4', '... before anything is written');
 $s[3]->query_ok("SELECT alter_topic('acks', 'min_insync_replicas', '1')");
+# the leader hears of it a moment later
+$cluster->wait_until(1, "SELECT min_insync_replicas FROM pgtopic.topic WHERE name = 'acks'", undef, '1');
 result_is($s[3], "SELECT log_offset FROM produce('acks', 'one is enough')", '4', 'min_insync_replicas is decreased: it is taken');
 error_is($s[1], "SELECT elect_leader('acks', 0, 2)", '55000', qr/broker 2 is not in sync|in sync/, 'elect_leader(): refused: a broker that is not in sync');
 error_is($s[1], "SELECT elect_leader('acks', 0, 3)", '(?:22023|55000)', qr/broker 3/, 'elect_leader(): refused: one without a replica') if 0;
