@@ -346,6 +346,7 @@ $s->quit;
 log_is_clean($node);
 $node->stop;
 $cluster->wait_in_sync(60);
-$cluster->log_clean;
+# a leader that a broker has nothing of any more drops its slot, and the subscription goes next
+$cluster->log_clean(allow => [ qr/replication slot "[^"]*" does not exist/ ]);
 $cluster->stop_all;
 done_testing();

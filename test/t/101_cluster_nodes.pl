@@ -118,6 +118,7 @@ confirmed(8, 'after a restart it comes');
 $cluster->node(2)->restart;
 $cluster->ask_ok(1, 'INSERT INTO r VALUES (8)');
 confirmed(9, '... and after a restart in one step');
+$cluster->wait_until(2, "SELECT count(*) > 0 FROM pg_stat_subscription WHERE subname = 's' AND pid IS NOT NULL");
 my $pid = $cluster->ask(2, "SELECT pid FROM pg_stat_subscription WHERE subname = 's' AND pid IS NOT NULL LIMIT 1");
 $cluster->kill9(2);
 ok(!kill(0, $pid), 'SIGKILL: no process is left');
