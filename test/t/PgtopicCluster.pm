@@ -295,7 +295,9 @@ sub join_broker
 sub leave
 {
 	my ($self, $number) = @_;
-	$self->ask_ok($number, 'SELECT leave_cluster()');
+	# the controller may change meanwhile: called again, it goes on
+	my $left = $self->poll(sub { defined $self->ask($number, 'SELECT leave_cluster()') ? 1 : 0 }, 1);
+	die "broker $number cannot leave: $self->{brokers}[$number]{asked_error}\n" if $left ne '1';
 	$self->_broker($number)->{outside} = 1;
 	return;
 }
