@@ -176,8 +176,10 @@ typedef enum Break
 	SERVER_PROMOTED_SAME_EPOCH,
 	SERVER_PROMOTED_SERVES,
 	SERVER_PROMOTED_HOLES,
+	SERVER_PROMOTED_SINGLE,
 	SERVER_PROMOTED_CUTS,
 	SERVER_PROMOTED_READY,
+	SERVER_PROMOTED_IN_SYNC,
 	SERVER_PROMOTED_RECEIVES,
 	SERVER_CONTROLLER_UNKNOWN,
 	SERVER_ALONE_DEPOSED,
@@ -830,6 +832,8 @@ check_leader(Broker *broker, int partition)
 	}
 	if (broker->has_gap[partition])
 	{
+		/* nobody could know */
+		require(!broker->standing_known, "who has given up leading leads nothing that others have");
 		forgive_gap(broker, partition);
 		return;
 	}

@@ -272,30 +272,20 @@ note_fencings(Broker *broker, const Image *image)
 static inline void
 epoch_begin(Broker *broker, int partition, int epoch)
 {
-	const ReplicaRow *replica = &broker->disk.replica[partition];
-	int			start = stored_end(broker, partition);
-
-	/*
-	 * One that may lack something has no more in common with others than it had for
-	 * certain; the server takes its end for that, and there may be holes below.
-	 */
-	if (replica->exists && replica->state != REPLICA_READY && broken != SERVER_PROMOTED_HOLES)
-		start = Min(start, replica->from);
-	put_position(broker, partition, epoch, start);
+	put_position(broker, partition, epoch, stored_end(broker, partition));
 }
 
 static inline void
-begin_epochs(Broker *broker, const Image *image)
+begin_epochs(Broker *broker, const Image *image, const ImagePartition **before)
 {
 	bool		any = false;
 
 	for (int p = 0; p < PARTITIONS; p++)
 	{
 		const ImagePartition *next = &image->partitions[p];
-		const ImagePartition *row = row_of(broker, p);
 
 		if (next->leader == broker->id && next->replicas_count > 1 && broker->disk.tables[p] &&
-			row != NULL && next->leader_epoch > row->leader_epoch)
+			before[p] != NULL && next->leader_epoch > before[p]->leader_epoch)
 		{
 			epoch_begin(broker, p, next->leader_epoch);
 			any = true;
@@ -308,10 +298,11 @@ begin_epochs(Broker *broker, const Image *image)
 static inline void
 apply_topic(Broker *broker, const Image *image, int number)
 {
+	const ImagePartition *before[PARTITIONS] = {row_of(broker, 0), row_of(broker, 1)};
 	bool		changed = false;
 
 	if (broken != BREAK_EPOCH_LATE)
-		begin_epochs(broker, image);
+		begin_epochs(broker, image, before);
 	linger(broker);
 	for (int p = 0; p < PARTITIONS; p++)
 	{
@@ -348,7 +339,10 @@ apply_topic(Broker *broker, const Image *image, int number)
 	for (int p = 0; p < PARTITIONS; p++)
 		check_leader(broker, p);
 	if (broken == BREAK_EPOCH_LATE)
-		begin_epochs(broker, image);
+	{
+		linger(broker);
+		begin_epochs(broker, image, before);
+	}
 	if (!changed)
 		return;
 	linger(broker);
@@ -409,7 +403,7 @@ give_up_leading(Broker *broker, void *arg)
 	GivingUp   *giving_up = arg;
 
 	cluster_change_as_of(broker, (Call) {
-		.change = giving_up->change,.args = {broker->id, broken != SERVER_PROMOTED_READY}
+		.change = giving_up->change,.args = {broker->id, true}
 	}, &giving_up->as_of);
 }
 
