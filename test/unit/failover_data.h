@@ -866,7 +866,9 @@ run_stream(Broker *broker, int leader_id)
 		stream->sent += 1 + random_below(16);
 		stream->sent = Min(stream->sent, leader->wal_flushed);
 	}
-	for (int n = random_below(8); n > 0 && stream->applied < stream->sent; n--)
+	if (mishap(faults.stall))
+		stream->stalls_until = now + random_below(150);
+	for (int n = random_below(8); n > 0 && stream->applied < stream->sent && now >= stream->stalls_until; n--)
 	{
 		int			lsn = next_commit(leader_id, stream->applied);
 

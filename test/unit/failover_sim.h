@@ -153,7 +153,6 @@ typedef enum Break
 	BREAK_UNTIDY,
 	BREAK_HANDOVER_OPEN,
 	BREAK_UNDRAINED,
-	BREAK_HANDOVER_UNCONFIRMED,
 	BREAK_NOT_ABANDONED,
 	BREAK_STALE_SLOT,
 	BREAK_KEEPS_FOLLOWERS,
@@ -170,6 +169,8 @@ typedef enum Break
 
 	/* these are as in the server now; the simulation knows better */
 	SERVER_RELEASED_STAYS,
+	SERVER_STATE_BLINDLY,
+	SERVER_PASSED_OVER,
 	SERVER_STALE_WAITS,
 	SERVER_LAGGING_AGAIN,		/* and the worker's rounds are short */
 	SERVER_PROMOTED_STORES,
@@ -410,6 +411,7 @@ typedef struct Stream
 	int			reported;
 	int			knows[PARTITIONS][TABLES];	/* has had the table ready, as it was published then */
 	int64		try_at;
+	int64		stalls_until;	/* the apply worker does nothing */
 	int			horizon[PARTITIONS][TABLES];	/* the copy waits for these transactions; 0 */
 	int			horizon_life[PARTITIONS][TABLES];
 } Stream;
@@ -524,10 +526,11 @@ typedef struct Faults
 	uint32		cut;			/* per ms */
 	uint32		linger;			/* of a worker, between two transactions */
 	uint32		fail;			/* a step, for no reason */
+	uint32		stall;			/* per subscription and ms */
+	uint32		lose_slot;		/* per broker and 10 ms */
 	uint32		unnoticed;
 	uint32		produce;		/* per broker and ms */
 	uint32		administer;		/* per ms */
-	uint32		late_call;
 } Faults;
 
 static Faults faults;

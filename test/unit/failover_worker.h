@@ -579,9 +579,19 @@ update_slot(Broker *broker, const Led *led)
 	return mark_wal(broker);
 }
 
+/*
+ * The server does not look whether it is still as it was when the round began: a follower
+ * that has been forgotten since is lagging, say, and comes into sync without a copy.
+ */
 static inline int
 set_follower(Broker *broker, const Led *led, int follower, FollowerState state)
 {
+	FollowerRow *looked = (FollowerRow *) &led->look->followers[led->partition][follower];
+
+	if (broken != SERVER_STATE_BLINDLY &&
+		broker->disk.follower[led->partition][follower].state != looked->state)
+		raise_error(broker, NOT_NOW);
+	looked->state = state;
 	put_follower(broker, led->partition, follower, state, partition_placement(led->row, follower));
 	commit(broker, true);
 	linger(broker);
@@ -724,7 +734,6 @@ hand_over(Broker *broker, const Led *led)
 		if (memory->confirm == 0)
 			memory->confirm = update_slot(broker, led);
 		done = known->there && known->has_slot && known->confirmed >= memory->confirm;
-		done |= broken == BREAK_HANDOVER_UNCONFIRMED;
 	}
 	if (!done && now - memory->since < HANDOVER)
 		return true;
@@ -981,9 +990,16 @@ replica_agreed(const Broker *broker, int partition, int *newest)
 		return log_end(broker, partition);
 	if (broken == BREAK_INCOMPLETE_COUNTS)
 		complete = true;
-	if (!complete || broker->disk.position[partition] < 0)
+	if (!complete)
 		return from;
-	return Max(broker->disk.position[partition], from);
+
+	/*
+	 * The server takes the position that its leader has stored last.  When the tables
+	 * have left a subscription, rows may be passed over, and such a position not.
+	 */
+	if (broken == SERVER_PASSED_OVER)
+		return Max(broker->disk.position[partition], from);
+	return Max(broker->disk.watermark[partition], from);
 }
 
 static inline void
@@ -1004,13 +1020,24 @@ replica_cut(Broker *broker, int partition, int from)
 	PUT(broker, watermark[partition], from);
 }
 
+/* Whether its tables are in the subscription that it is to be copied by. */
+static inline bool
+is_streaming(const Broker *broker, int partition)
+{
+	const ImagePartition *row = row_of(broker, partition);
+	const SubTable *tables = broker->disk.subscription[row->leader].tables[partition];
+
+	return replica_state(broker, partition) == REPLICA_READY &&
+		tables[ROWS].state == 'r' && tables[POSITIONS].state == 'r';
+}
+
 static inline void
 replicas_take_checkpoints(Broker *broker)
 {
 	for (int p = 0; p < PARTITIONS; p++)
 	{
 		if (broker->disk.replica[p].exists && broker->disk.replica[p].state == REPLICA_READY &&
-			broker->disk.tables[p])
+			broker->disk.tables[p] && (broken == SERVER_PASSED_OVER || is_streaming(broker, p)))
 			PUT(broker, watermark[p], Max(broker->disk.watermark[p], broker->disk.position[p]));
 	}
 	commit(broker, true);
