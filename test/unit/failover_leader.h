@@ -13,7 +13,7 @@ typedef struct Look
 
 typedef struct Led
 {
-	const Look *look;
+	Look	   *look;			/* states are noted that are set in this round */
 	int			partition;
 	const ImagePartition *row;
 	bool		busy;
@@ -60,7 +60,7 @@ update_slot(Broker *broker, const Led *led)
 static inline int
 set_follower(Broker *broker, const Led *led, int follower, FollowerState state)
 {
-	FollowerRow *looked = (FollowerRow *) &led->look->followers[led->partition][follower];
+	FollowerRow *looked = &led->look->followers[led->partition][follower];
 
 	if (broken != SERVER_STATE_BLINDLY &&
 		broker->disk.follower[led->partition][follower].state != looked->state)
