@@ -153,8 +153,7 @@ check_read(Broker *broker, int partition)
 {
 	PartitionSlot *slot = &broker->partitions[partition];
 
-	/* it has not found out yet that it lacks something */
-	if (slot->leader_epoch < lossy_epoch[partition] || (broker->has_gap[partition] && !strict))
+	if (slot->leader_epoch < lossy_epoch[partition])
 		return;
 	for (; slot->read < slot->watermark; slot->read++)
 	{
@@ -180,7 +179,8 @@ check_copies(int partition)
 	const Broker *leader = broker_by_id(row->leader);
 	const ImagePartition *known = row_of(leader, partition);
 
-	if (!leader->host.up || known == NULL || known->leader_epoch != row->leader_epoch ||
+	/* one that does not know yet who it is serves nobody */
+	if (!leader->host.up || !leader->standing_known || known == NULL || known->leader_epoch != row->leader_epoch ||
 		known->leader != leader->id || !leader->partitions[partition].there ||
 		leader->partitions[partition].leader_epoch != row->leader_epoch || leader->has_gap[partition])
 		return;

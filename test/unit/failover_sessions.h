@@ -356,7 +356,9 @@ run_clients(Broker *broker)
 	{
 		int			p = random_below(PARTITIONS);
 
-		if (leads(broker, p) && slot_of(broker, p)->leader_epoch == row_of(broker, p)->leader_epoch)
+		/* the server's readers do not ask whether it serves */
+		if (leads(broker, p) && (broker->serves || broken == SERVER_PROMOTED_READS) &&
+			slot_of(broker, p)->leader_epoch == row_of(broker, p)->leader_epoch)
 			check_read(broker, p);
 	}
 }

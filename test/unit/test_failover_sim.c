@@ -534,10 +534,10 @@ start(uint64 seed)
 	{
 		.crash = random_below(30),.crash_commit = random_below(4),.pause = random_below(40),
 			.promote = chance(400) ? random_below(500) : 0,.lose_disk = chance(200) ? random_below(300) : 0,
-			.cut = random_below(20),.linger = random_below(300),.fail = random_below(20),.stall = random_below(10),
+			.cut = random_below(20),.linger = random_below(300),.fail = random_below(20),.stall = random_below(chance(200) ? 60 : 10),
 			.lose_slot = random_below(20),
 			.unnoticed = random_below(200),.produce = 20 + random_below(100),
-			.administer = random_below(30)
+			.administer = random_below(chance(300) ? 150 : 30)
 	};
 	max_losses = 2;
 	brokers_count = 3 + random_below(3);
