@@ -12,7 +12,7 @@ new_image(int parent, Image *image, bool shared, int64 term, int64 version)
 	SimImage   *new = &images[images_count];
 
 	require(images_count < IMAGES_MAX, "room for images");
-	*new = (SimImage) {image, shared, parent, images[parent].depth + 1, term, version, {0}};
+	*new = (SimImage) {image, shared, parent, term, version, {0}};
 	for (int i = 0; i < image->brokers_count; i++)
 		new->members.ids[new->members.count++] = image->brokers[i].id;
 	for (int p = 0; p < PARTITIONS; p++)
@@ -29,6 +29,8 @@ check_commit(int image)
 	require(version < VERSIONS_MAX, "room for versions");
 	require(commits[version] == 0 || commits[version] == image, "a version is committed with one content");
 	commits[version] = image;
+	for (int at = image; version > commits_max && at != commits[commits_max]; at = images[at].parent)
+		require(at != 0, "commits are a line");
 	commits_max = Max(commits_max, version);
 }
 

@@ -314,10 +314,10 @@ propose(Broker *broker, Change change, const int *args, int64 *version)
 	}
 	if (!possible || !changed)
 	{
-		/* all is made anew when asked for, but texts of problems */
 		free_image(image);
-		if (problem.message)
-			pfree(problem.message);
+		free(problem.message);
+		free(problem.detail);
+		free(problem.hint);
 		return possible ? DONE : REFUSED;
 	}
 	image_count_revisions(image, before);

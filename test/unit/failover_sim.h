@@ -133,7 +133,6 @@ typedef struct SimImage
 	Image	   *image;
 	bool		shared;			/* the image is that of the parent */
 	int			parent;
-	int			depth;
 	int64		term;
 	int64		version;
 	QuorumMembers members;
