@@ -598,6 +598,22 @@ sub standbys
 	$node->append_conf('postgresql.conf', "synchronous_standby_names = '$names'");
 	$node->reload;
 	wait_until($wa, 'SHOW synchronous_standby_names', undef, $names);
+	return if $names eq '';
+
+	# Commits wait only when the checkpointer has read it too.
+	my $probe = session($node, 'b1');
+	my $pid = $probe->pid;
+	for (my ($try, $waits) = (1, 0); !$waits; $try++)
+	{
+		my $query = "SELECT pg_logical_emit_message(true, 'probe', '$try')";
+		my $state = "FROM pg_stat_activity WHERE pid = $pid AND strpos(query, \$q\$$query\$q\$) = 1";
+		$probe->send($query);
+		wait_until($wa, "SELECT wait_event = 'SyncRep' OR state = 'idle' $state");
+		$waits = $wa->query("SELECT wait_event = 'SyncRep' $state") eq 't';
+		$wa->query_ok("SELECT pg_cancel_backend($pid)") if $waits;
+		$probe->result // die $probe->error;
+	}
+	$probe->quit;
 	return;
 }
 
