@@ -2,3 +2,54 @@
 
 \echo Use "ALTER EXTENSION pgtopic UPDATE TO '0.4.0'" to load this file. \quit
 
+----------------------------------------------------------------------
+-- Relations: a topic is a foreign table of schema topics
+----------------------------------------------------------------------
+
+CREATE FUNCTION pgtopic.fdw_handler() RETURNS fdw_handler
+    AS 'MODULE_PATHNAME', 'pgtopic_fdw_handler' LANGUAGE C;
+COMMENT ON FUNCTION pgtopic.fdw_handler() IS 'what SELECT, INSERT and COPY do with the relation of a topic';
+REVOKE ALL ON FUNCTION pgtopic.fdw_handler() FROM PUBLIC;
+
+CREATE FUNCTION pgtopic.fdw_validator(text[], oid) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_fdw_validator' LANGUAGE C STRICT;
+COMMENT ON FUNCTION pgtopic.fdw_validator(text[], oid) IS 'the options that the relation of a topic has';
+REVOKE ALL ON FUNCTION pgtopic.fdw_validator(text[], oid) FROM PUBLIC;
+
+CREATE FOREIGN DATA WRAPPER pgtopic HANDLER pgtopic.fdw_handler VALIDATOR pgtopic.fdw_validator;
+COMMENT ON FOREIGN DATA WRAPPER pgtopic IS 'topics of pgtopic';
+CREATE SERVER pgtopic FOREIGN DATA WRAPPER pgtopic;
+COMMENT ON SERVER pgtopic IS 'topics of pgtopic; create_topic() makes their foreign tables';
+
+-- Who may do what with a topic is said by the rights on its relation.
+GRANT USAGE ON SCHEMA topics TO PUBLIC;
+
+DROP EVENT TRIGGER pgtopic_storage_dropped;
+CREATE EVENT TRIGGER pgtopic_storage_dropped ON sql_drop
+    WHEN TAG IN ('DROP OWNED', 'DROP TABLE', 'DROP SCHEMA', 'DROP FOREIGN TABLE')
+    EXECUTE FUNCTION pgtopic.storage_dropped();
+COMMENT ON EVENT TRIGGER pgtopic_storage_dropped IS 'drops topics whose relation or storage has been dropped by DROP FOREIGN TABLE, DROP OWNED or the like';
+COMMENT ON FUNCTION pgtopic.storage_dropped() IS 'drops topics whose relation or storage has been dropped by DROP FOREIGN TABLE, DROP OWNED or the like';
+
+CREATE FUNCTION pgtopic.relation_altered() RETURNS event_trigger
+    AS 'MODULE_PATHNAME', 'pgtopic_relation_altered' LANGUAGE C;
+COMMENT ON FUNCTION pgtopic.relation_altered() IS 'keeps the relation of a topic as the topic needs it';
+REVOKE ALL ON FUNCTION pgtopic.relation_altered() FROM PUBLIC;
+
+CREATE EVENT TRIGGER pgtopic_relation_altered ON ddl_command_end
+    WHEN TAG IN ('ALTER FOREIGN TABLE', 'ALTER TABLE', 'ALTER SCHEMA')
+    EXECUTE FUNCTION pgtopic.relation_altered();
+COMMENT ON EVENT TRIGGER pgtopic_relation_altered IS 'keeps the relation of a topic as the topic needs it';
+
+CREATE FUNCTION pgtopic.make_relations() RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_make_relations' LANGUAGE C;
+SELECT pgtopic.make_relations();
+DROP FUNCTION pgtopic.make_relations();
+
+CREATE FUNCTION pgtopic.peer_select(topic_id int, partition int, from_offset bigint, to_offset bigint, since timestamptz,
+        backward boolean, max_messages bigint)
+    RETURNS TABLE (partition int, log_offset bigint, "timestamp" timestamptz, key bytea, value bytea, headers jsonb)
+    AS 'MODULE_PATHNAME', 'pgtopic_peer_select' LANGUAGE C VOLATILE SECURITY DEFINER ROWS 500;
+COMMENT ON FUNCTION pgtopic.peer_select(int, int, bigint, bigint, timestamptz, boolean, bigint)
+    IS 'a piece of a partition that this broker leads, for a query at another broker';
+

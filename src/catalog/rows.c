@@ -38,16 +38,16 @@ enum TopicColumn
 	TOPIC_COLUMNS = TOPIC_CREATED_AT
 };
 
-static ValueFormat
-format_from_text(const char *text)
+ValueFormat
+value_format(const char *name)
 {
-	if (strcmp(text, "text") == 0)
+	if (strcmp(name, "text") == 0)
 		return FORMAT_TEXT;
-	if (strcmp(text, "json") == 0)
+	if (strcmp(name, "json") == 0)
 		return FORMAT_JSON;
-	if (strcmp(text, "bytes") == 0)
+	if (strcmp(name, "bytes") == 0)
 		return FORMAT_BYTES;
-	elog(ERROR, "unknown value format \"%s\"", text);
+	elog(ERROR, "unknown value format \"%s\"", name);
 }
 
 /* Reads the row of pgtopic.topic with the given key of an index. */
@@ -86,7 +86,7 @@ read_row(const char *index_name, AttrNumber column, Datum key, RegProcedure equa
 			DatumGetInt32(values[TOPIC_MIN_INSYNC_REPLICAS - 1]);
 		row->segment_messages = DatumGetInt64(values[TOPIC_SEGMENT_MESSAGES - 1]);
 		row->max_message_bytes = DatumGetInt32(values[TOPIC_MAX_MESSAGE_BYTES - 1]);
-		row->format = format_from_text(TextDatumGetCString(values[TOPIC_VALUE_FORMAT - 1]));
+		row->format = value_format(TextDatumGetCString(values[TOPIC_VALUE_FORMAT - 1]));
 	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);

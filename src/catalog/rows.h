@@ -25,6 +25,9 @@ typedef enum ValueFormat
 	FORMAT_BYTES
 } ValueFormat;
 
+/* By its name: text, json or bytes. */
+extern ValueFormat value_format(const char *name);
+
 /* What is of use of a row of pgtopic.topic. */
 typedef struct TopicRow
 {

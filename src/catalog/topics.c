@@ -14,7 +14,6 @@
 #include "catalog/pg_namespace.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/acl.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -24,6 +23,7 @@
 #include "base/name.h"
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
+#include "catalog/relations.h"
 #include "catalog/rows.h"
 #include "catalog/topics.h"
 #include "shmem/databases.h"
@@ -39,7 +39,7 @@ typedef struct RelationEntry
 {
 	Oid			relation;		/* hash key, must be first */
 	int32		topic;
-	int32		partition;		/* -1: the root */
+	int32		partition;		/* -1: the root, or the relation */
 } RelationEntry;
 
 static HTAB *topics_by_id = NULL;
@@ -123,6 +123,7 @@ static void
 forget_relations(Topic *topic)
 {
 	hash_search(topic_relations, &topic->root, HASH_REMOVE, NULL);
+	hash_search(topic_relations, &topic->relation, HASH_REMOVE, NULL);
 	for (int i = 0; i < topic->partitions_count; i++)
 		hash_search(topic_relations, &topic->partitions[i].relation, HASH_REMOVE, NULL);
 }
@@ -167,6 +168,7 @@ topic_fill(Topic *topic, const TopicRow *row)
 	int32		self = cluster_self();
 	char		name[NAMEDATALEN];
 	Oid			root;
+	Oid			relation = relation_of_topic(topic->id, row->name);
 
 	snprintf(name, sizeof(name), "t%d", topic->id);
 	root = extension_relation(name);
@@ -198,12 +200,14 @@ topic_fill(Topic *topic, const TopicRow *row)
 		release_context(topic->context);
 	}
 	note_relation(root, topic->id, -1);
+	note_relation(relation, topic->id, -1);
 	for (int i = 0; i < count; i++)
 		note_relation(partitions[i].relation, topic->id, i);
 	topic->context = context;
 	topic->partitions = partitions;
 	topic->partitions_count = count;
 	topic->root = root;
+	topic->relation = relation;
 	strlcpy(topic->name, row->name, NAMEDATALEN);
 	topic->replication_factor = row->replication_factor;
 	topic->min_insync_replicas = row->min_insync_replicas > 0 ? row->min_insync_replicas :
@@ -459,11 +463,20 @@ topic_invalidate(int32 id)
 {
 	char		name[NAMEDATALEN];
 	Oid			root;
+	TopicRow	row;
 
 	snprintf(name, sizeof(name), "t%d", id);
 	root = extension_relation(name);
 	if (OidIsValid(root))
 		CacheInvalidateRelcacheByRelid(root);
+	if (topic_row_by_id(id, &row))
+	{
+		/* statements that use it were planned for the partitions that it had */
+		Oid			relation = relation_of_topic(id, row.name);
+
+		if (OidIsValid(relation))
+			CacheInvalidateRelcacheByRelid(relation);
+	}
 }
 
 /*
@@ -482,35 +495,4 @@ topic_invalidate_plans(void)
 	CacheInvalidateHeapTuple(relation, tuple, NULL);
 	table_close(relation, AccessShareLock);
 	ReleaseSysCache(tuple);
-}
-
-Oid
-topic_owner(const Topic *topic)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(topic->root));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		topic_error_unknown(topic->name);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
-void
-topic_check_use(const Topic *topic)
-{
-	if (!has_privs_of_role(GetUserId(), topic_owner(topic)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for topic \"%s\"", topic->name)));
-}
-
-void
-topic_check_owner(const Topic *topic)
-{
-	if (!has_privs_of_role(GetUserId(), topic_owner(topic)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of topic \"%s\"", topic->name)));
 }

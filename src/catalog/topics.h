@@ -8,8 +8,8 @@
  * waits, or runs SQL, gets it anew.
  *
  * The cache is told of changes by relcache invalidations of the topic's root
- * table and of the partitions' tables: the trigger on pgtopic.topic sends the
- * former, PostgreSQL itself the latter when segments come and go.
+ * table, its relation, and the partitions' tables: the trigger on pgtopic.topic sends
+ * the former, PostgreSQL itself the latter when segments come and go.
  *
  *-------------------------------------------------------------------------
  */
@@ -50,6 +50,7 @@ typedef struct Topic
 	bool		damaged;		/* some of its tables are missing */
 	char		name[NAMEDATALEN];
 	Oid			root;			/* pgtopic.t7 */
+	Oid			relation;		/* topics.<name>; see catalog/relations.h */
 	int			partitions_count;
 	LogPartition *partitions;
 	int32		replication_factor;
@@ -106,14 +107,5 @@ extern bool partition_row_read(const LogPartition *partition, PartitionRow *row)
 
 /* The log start offset now; an error if the partition is not there. */
 extern int64 partition_log_start(const LogPartition *partition);
-
-/*
- * Rights.  The owner of a topic is the owner of its root table; members of that
- * role may do what it may.  topic_check_use() is for producing and consuming,
- * topic_check_owner() for changing the topic.
- */
-extern Oid	topic_owner(const Topic *topic);
-extern void topic_check_use(const Topic *topic);
-extern void topic_check_owner(const Topic *topic);
 
 #endif							/* PGTOPIC_TOPICS_H */

@@ -18,6 +18,7 @@
 
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
+#include "catalog/relations.h"
 #include "catalog/topics.h"
 #include "cluster/apply.h"
 #include "cluster/publish.h"
@@ -28,6 +29,7 @@
 #include "shmem/slots.h"
 #include "storage/epochs.h"
 #include "storage/partition_state.h"
+#include "storage/relation.h"
 #include "storage/segments.h"
 
 /* A transaction of its own, as the extension's owner. */
@@ -323,6 +325,7 @@ drop_topics(const Image *image)
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.partition WHERE topic_id = %d", gone[i]);
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.replica WHERE topic_id = %d", gone[i]);
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE topic_id = %d", gone[i]);
+		relation_try_drop(gone[i]);
 		/* by this the name would still be found: see topic_id_by_storage_comment() */
 		if (OidIsValid(extension_relation(psprintf("t%d", gone[i]))))
 			extension_execute(SPI_OK_UTILITY, "COMMENT ON TABLE pgtopic.t%d IS NULL", gone[i]);
@@ -344,7 +347,8 @@ owner_of(const ImageTopic *topic)
 	ereport(LOG,
 			(errmsg("pgtopic topic \"%s\" belongs to the extension's owner here, since there is no role \"%s\"",
 					topic->name, topic->owner),
-			 errhint("Make the role on all brokers, and use ALTER TABLE pgtopic.t%d OWNER TO.", topic->id)));
+			 errhint("Make the role on all brokers, and use ALTER FOREIGN TABLE %s OWNER TO.",
+					 quote_qualified_identifier(TOPICS_SCHEMA, topic->name))));
 	return GetUserId();
 }
 
@@ -467,6 +471,17 @@ begin_epochs(const Image *image, const ImageTopic *topic, int32 self)
 	end(&saved, context);
 }
 
+/* Does nothing if it is there. */
+static void
+make_relation(const ImageTopic *topic)
+{
+	TopicRow	row;
+
+	if (!OidIsValid(relation_of_topic(topic->id, topic->name)) &&
+		topic_row_by_id(topic->id, &row))
+		relation_make(topic->id, topic->name, row.format, owner_of(topic), false);
+}
+
 /* All of one topic, in one transaction: nobody sees a topic with half its partitions. */
 static void
 apply_topic(const Image *image, const ImageTopic *topic, int32 self)
@@ -480,7 +495,8 @@ apply_topic(const Image *image, const ImageTopic *topic, int32 self)
 	apply_topic_row(topic);
 	changed = SPI_processed > 0;
 	if (!OidIsValid(extension_relation(psprintf("t%d", topic->id))))
-		storage_create_topic(topic->id, topic->name, owner_of(topic));
+		storage_create_topic(topic->id, topic->name);
+	make_relation(topic);
 	for (int i = 0; i < image->partitions_count; i++)
 	{
 		const ImagePartition *partition = &image->partitions[i];
@@ -579,11 +595,13 @@ image_from_catalog(const char *cluster_id, const char *conninfo)
 	if (!image_add_broker(image, conninfo, &broker, &problem))
 		elog(ERROR, "%s", problem.message);
 	extension_execute(SPI_OK_SELECT,
-					  "SELECT t.id, t.name, pg_catalog.pg_get_userbyid(c.relowner), t.partitions,"
+					  "SELECT t.id, t.name, pg_catalog.pg_get_userbyid(COALESCE(f.relowner, c.relowner)), t.partitions,"
 					  " t.replication_factor, t.retention, t.retention_bytes, t.segment_messages,"
 					  " t.max_message_bytes, t.value_format, t.min_insync_replicas, t.created_at"
 					  " FROM pgtopic.topic t JOIN pg_catalog.pg_class c"
 					  " ON c.relname = 't' || t.id AND c.relnamespace = 'pgtopic'::pg_catalog.regnamespace"
+					  " LEFT JOIN pg_catalog.pg_class f ON f.relname = t.name AND f.relkind = 'f'"
+					  " AND f.relnamespace = '" TOPICS_SCHEMA "'::pg_catalog.regnamespace"
 					  " ORDER BY t.id");
 	count = (int) SPI_processed;
 	topics = palloc0(Max(count, 1) * sizeof(ImageTopic));

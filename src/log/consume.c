@@ -19,6 +19,7 @@
 #include "utils/memutils.h"
 
 #include "catalog/cluster.h"
+#include "catalog/relations.h"
 #include "log/consume.h"
 #include "log/forward.h"
 #include "peer/transaction.h"
@@ -346,7 +347,7 @@ watch_topic(GroupWatch *watch)
 	/* looked up each time: it may have been dropped while we slept */
 	Topic	   *topic = topic_get(watch->topic);
 
-	topic_check_use(topic);
+	topic_check_consume(topic);
 	update_places(watch, topic);
 	ConditionVariablePrepareToSleep(topic_condition(watch->topic));
 	return topic;

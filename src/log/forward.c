@@ -35,6 +35,10 @@ static const PeerStatement fetch_statement = {
 	3, "pgtopic_fetch", "SELECT * FROM pgtopic.peer_fetch($1, $2, $3, $4, $5)",
 	5, {INT4OID, INT4OID, INT8OID, INT8OID, INT4OID}
 };
+static const PeerStatement select_statement = {
+	12, "pgtopic_select", "SELECT * FROM pgtopic.peer_select($1, $2, $3, $4, $5, $6, $7)",
+	7, {INT4OID, INT4OID, INT8OID, INT8OID, TIMESTAMPTZOID, BOOLOID, INT8OID}
+};
 static const PeerStatement wait_statement = {
 	4, "pgtopic_wait", "SELECT pgtopic.peer_wait($1, $2, $3)",
 	3, {INT4OID, TEXTOID, INT4OID}
@@ -277,6 +281,41 @@ forward_fetch(int32 broker, int32 topic, int32 partition, int64 from, int64 max,
 		outcome = peer_receive_wait(peer, receive_message, &receiver);
 	if (outcome == PEER_LOST && receiver.messages > 0)
 		peer_raise(peer, outcome);
+	MemoryContextDelete(receiver.context);
+	if (outcome != PEER_OK)
+	{
+		retry_or_raise(peer, outcome, false, clean, attempt);
+		return -1;
+	}
+	attempt->since = 0;
+	return receiver.messages;
+}
+
+int64
+forward_select(int32 broker, int32 topic, int32 partition, OffsetRange range, TimestampTz since,
+			   bool backward, int64 max, MessageSink sink, void *arg, Attempt *attempt)
+{
+	Peer	   *peer = forward_open(broker, attempt);
+	bool		clean;
+	PeerParams	params = {0};
+	MessageReceiver receiver;
+	PeerOutcome outcome;
+
+	if (peer == NULL)
+		return -1;
+	clean = peer->depth == 0;
+	receiver_init(&receiver, sink, arg);
+	peer_param_int32(&params, topic);
+	peer_param_int32(&params, partition);
+	peer_param_int64(&params, range.from);
+	peer_param_int64(&params, range.to);
+	peer_param_int64(&params, since);
+	peer_param_bool(&params, backward);
+	peer_param_int64(&params, max);
+	peer_join(peer);
+	peer_send(peer, &select_statement, &params);
+	peer_sync(peer);
+	outcome = peer_receive(peer, receive_message, &receiver);
 	MemoryContextDelete(receiver.context);
 	if (outcome != PEER_OK)
 	{

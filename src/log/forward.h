@@ -16,6 +16,7 @@
 
 #include "postgres.h"
 
+#include "base/offsets.h"
 #include "base/seek.h"
 #include "catalog/topics.h"
 #include "log/consume.h"
@@ -69,6 +70,14 @@ extern bool forward_produced(Peer *peer, bool opened, int64 *first_offset, Attem
 extern int64 forward_fetch(int32 broker, int32 topic, int32 partition, int64 from, int64 max,
 						   const Deadline *deadline, MessageSink sink, void *arg,
 						   Attempt *attempt);
+
+/*
+ * A piece of a partition, as a query reads it (log/select.h): how many messages, 0 if
+ * there are none left.  -1 if it is to be asked for again, perhaps elsewhere.
+ */
+extern int64 forward_select(int32 broker, int32 topic, int32 partition, OffsetRange range,
+							TimestampTz since, bool backward, int64 max,
+							MessageSink sink, void *arg, Attempt *attempt);
 
 /*
  * consume() from the partitions that a broker leads.  If it cannot be

@@ -12,6 +12,7 @@
 #include "miscadmin.h"
 
 #include "catalog/extension.h"
+#include "catalog/relations.h"
 #include "log/consume.h"
 #include "log/forward.h"
 #include "shmem/slots.h"
@@ -76,7 +77,7 @@ group_create(int32 topic_id, const char *group, Seek seek, TimestampTz timestamp
 
 	extension_require_writable("create_consumer_group()");
 	group_check_name(group);
-	topic_check_use(topic_get(topic_id));
+	topic_check_consume(topic_get(topic_id));
 	for (int i = 0; i < count || i == 0;)
 	{
 		if (i == 0)
@@ -118,7 +119,7 @@ group_commit(int32 topic_id, int32 number, const char *group, int64 offset)
 
 	extension_require_writable("commit_offset()");
 	group_check_name(group);
-	topic_check_use(topic_get(topic_id));
+	topic_check_consume(topic_get(topic_id));
 	do
 	{
 		leader = partition_leader(topic_id, number, true);
@@ -247,7 +248,7 @@ group_drop(int32 topic_id, const char *group)
 	bool		found = false;
 
 	extension_require_writable("drop_consumer_group()");
-	topic_check_use(topic_get(topic_id));
+	topic_check_owner(topic_get(topic_id));
 	for (int i = 0; i < count || i == 0;)
 	{
 		if (i == 0)

@@ -13,6 +13,7 @@
 #include "utils/snapmgr.h"
 
 #include "catalog/cluster.h"
+#include "catalog/relations.h"
 #include "log/forward.h"
 #include "log/leaders.h"
 #include "log/read.h"
@@ -143,7 +144,7 @@ fetch(int32 topic_id, int32 number, int64 from, int64 max, Deadline deadline, bo
 
 		/* looked up each time: it may have been dropped while we slept */
 		topic = topic_get(topic_id);
-		topic_check_use(topic);
+		topic_check_consume(topic);
 		partition = topic_partition_get(topic, number);
 
 		if (!partition_is_led_here(partition))

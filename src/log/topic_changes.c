@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog/extension.h"
+#include "catalog/relations.h"
 #include "catalog/topics.h"
 #include "cluster/change.h"
 #include "log/topic_changes.h"
@@ -100,12 +101,11 @@ topic_change_alter(int32 topic, const char *option, const char *value)
 	extension_owner_begin(&saved);
 	SPI_connect();
 	extension_execute(SPI_OK_SELECT,
-					  "SELECT id, name, pg_catalog.pg_get_userbyid((SELECT relowner FROM pg_catalog.pg_class c"
-					  " WHERE c.oid = 'pgtopic.t%d'::pg_catalog.regclass)), partitions, replication_factor, (%s)::pg_catalog.interval,"
+					  "SELECT id, name, pg_catalog.pg_get_userbyid(%u), partitions, replication_factor, (%s)::pg_catalog.interval,"
 					  " COALESCE((%s)::pg_catalog.int8, -1), (%s)::pg_catalog.int8, (%s)::pg_catalog.int4, value_format,"
 					  " COALESCE((%s)::pg_catalog.int4, 0), created_at FROM pgtopic.topic WHERE id = %d",
-					  topic, column("retention", option, value), column("retention_bytes", option, value),
-					  column("segment_messages", option, value), column("max_message_bytes", option, value),
+					  topic_owner(topic_get(topic)), column("retention", option, value),
+					  column("retention_bytes", option, value), column("segment_messages", option, value), column("max_message_bytes", option, value),
 					  column("min_insync_replicas", option, value), topic);
 	if (SPI_processed == 0)
 		topic_error_unknown(psprintf("#%d", topic));

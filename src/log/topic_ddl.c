@@ -20,6 +20,7 @@
 #include "base/name.h"
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
+#include "catalog/relations.h"
 #include "catalog/topics.h"
 #include "log/forward.h"
 #include "log/topic_changes.h"
@@ -27,6 +28,7 @@
 #include "shmem/databases.h"
 #include "shmem/slots.h"
 #include "storage/partition_state.h"
+#include "storage/relation.h"
 #include "storage/segments.h"
 
 static void
@@ -175,7 +177,8 @@ topic_create(const char *name, const TopicOptions *options)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("topic \"%s\" already exists", name)));
 
-	storage_create_topic(topic, name, user);
+	storage_create_topic(topic, name);
+	relation_make(topic, name, value_format(options->value_format), user, true);
 	for (int p = 0; p < options->partitions; p++)
 	{
 		CHECK_FOR_INTERRUPTS();

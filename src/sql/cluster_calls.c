@@ -25,6 +25,7 @@
 #include "base/settings.h"
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
+#include "catalog/relations.h"
 #include "catalog/topics.h"
 #include "cluster/applied.h"
 #include "cluster/change.h"

@@ -26,12 +26,14 @@
 #include "log/forward.h"
 #include "log/produce.h"
 #include "log/read.h"
+#include "log/select.h"
 #include "log/topic_ddl.h"
 #include "sql/args.h"
 
 PG_FUNCTION_INFO_V1(pgtopic_peer_produce);
 PG_FUNCTION_INFO_V1(pgtopic_peer_consume);
 PG_FUNCTION_INFO_V1(pgtopic_peer_fetch);
+PG_FUNCTION_INFO_V1(pgtopic_peer_select);
 PG_FUNCTION_INFO_V1(pgtopic_peer_wait);
 PG_FUNCTION_INFO_V1(pgtopic_peer_offsets_at);
 PG_FUNCTION_INFO_V1(pgtopic_peer_create_consumer_group);
@@ -205,6 +207,23 @@ pgtopic_peer_fetch(PG_FUNCTION_ARGS)
 						  arg_int64(fcinfo, 3, "max_messages"),
 						  deadline_for_peer(arg_int32(fcinfo, 4, "milliseconds")),
 						  result_message, fcinfo);
+	PG_RETURN_NULL();
+}
+
+/* peer_select(topic, partition, from_offset, to_offset, since, backward, max_messages) */
+Datum
+pgtopic_peer_select(PG_FUNCTION_ARGS)
+{
+	Topic	   *topic = peer_topic(fcinfo);
+	LogPartition *partition = led_partition(topic, arg_int32(fcinfo, 1, "partition"), false);
+	OffsetRange range;
+
+	arg_not_null(fcinfo, 5, "backward");
+	range.from = arg_int64(fcinfo, 2, "from_offset");
+	range.to = arg_int64(fcinfo, 3, "to_offset");
+	InitMaterializedSRF(fcinfo, 0);
+	log_select_here(partition, range, arg_timestamp(fcinfo, 4), PG_GETARG_BOOL(5),
+					arg_int64(fcinfo, 6, "max_messages"), result_message, fcinfo);
 	PG_RETURN_NULL();
 }
 

@@ -17,6 +17,7 @@
 
 #include "base/murmur2.h"
 #include "catalog/extension.h"
+#include "catalog/relations.h"
 #include "catalog/topics.h"
 #include "log/produce.h"
 #include "sql/args.h"
@@ -79,7 +80,7 @@ produce_one(FunctionCallInfo fcinfo, PayloadKind kind)
 
 	extension_require_writable("produce()");
 	topic = topic_get(arg_topic(fcinfo, 0));
-	topic_check_use(topic);
+	topic_check_produce(topic);
 	topic = topic_lock(topic->id);
 	partition = arg_partition(fcinfo, 4, topic);
 	for (int i = 0; i < 3; i++)
@@ -143,7 +144,7 @@ produce_many(FunctionCallInfo fcinfo, PayloadKind kind)
 
 	extension_require_writable("produce_batch()");
 	topic = topic_get(arg_topic(fcinfo, 0));
-	topic_check_use(topic);
+	topic_check_produce(topic);
 	topic = topic_lock(topic->id);
 	partition = arg_partition(fcinfo, 4, topic);
 	memset(&messages, 0, sizeof(messages));
@@ -205,7 +206,7 @@ pgtopic_partition_for_key(PG_FUNCTION_ARGS)
 	Topic	   *topic = topic_get(arg_topic(fcinfo, 0));
 	struct varlena *key;
 
-	topic_check_use(topic);
+	topic_check_see(topic);
 	arg_not_null(fcinfo, 1, "key");
 	key = PG_DETOAST_DATUM_PACKED(PG_GETARG_DATUM(1));
 	PG_RETURN_INT32(murmur2_partition(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key),

@@ -17,6 +17,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog/extension.h"
+#include "catalog/relations.h"
 #include "catalog/topics.h"
 #include "log/consume.h"
 #include "log/read.h"
@@ -34,7 +35,7 @@ check_readable_as_text(int32 topic_id, const char *instead)
 {
 	Topic	   *topic = topic_get(topic_id);
 
-	topic_check_use(topic);
+	topic_check_consume(topic);
 	if (topic->format == FORMAT_BYTES)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -159,7 +160,7 @@ pgtopic_offsets_at(PG_FUNCTION_ARGS)
 
 	arg_not_null(fcinfo, 1, "timestamp");
 	timestamp = PG_GETARG_TIMESTAMPTZ(1);
-	topic_check_use(topic);
+	topic_check_consume(topic);
 	InitMaterializedSRF(fcinfo, 0);
 	count = topic->partitions_count;
 	offsets = palloc(count * sizeof(int64));

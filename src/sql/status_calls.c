@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "catalog/extension.h"
+#include "catalog/relations.h"
 #include "catalog/topics.h"
 #include "shmem/databases.h"
 #include "sql/args.h"
@@ -45,8 +46,7 @@ visible_topic(int32 id)
 	Topic	   *topic = topic_find_any(id);
 
 	/* views go on showing the others when somebody has damaged one */
-	if (topic == NULL || topic->damaged ||
-		!has_privs_of_role(GetUserId(), topic_owner(topic)))
+	if (topic == NULL || topic->damaged || !topic_can_see(topic))
 		return NULL;
 	return topic;
 }
@@ -219,7 +219,7 @@ pgtopic_group_states(PG_FUNCTION_ARGS)
 	int64	   *ends;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (topic == NULL)
+	if (topic == NULL || !topic_can_consume(topic))
 		PG_RETURN_NULL();
 
 	info.keysize = sizeof(entry->name);

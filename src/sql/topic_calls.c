@@ -12,6 +12,7 @@
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "tcop/cmdtag.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -24,12 +25,15 @@
 #include "base/seek.h"
 #include "catalog/cluster.h"
 #include "catalog/extension.h"
+#include "catalog/relations.h"
+#include "catalog/relations.h"
 #include "catalog/topics.h"
 #include "log/consume.h"
 #include "log/topic_ddl.h"
 #include "shmem/databases.h"
 #include "shmem/slots.h"
 #include "sql/args.h"
+#include "storage/relation.h"
 #include "storage/segments.h"
 
 PG_FUNCTION_INFO_V1(pgtopic_create_topic);
@@ -44,6 +48,8 @@ PG_FUNCTION_INFO_V1(pgtopic_drop_consumer_group);
 PG_FUNCTION_INFO_V1(pgtopic_extension_created);
 PG_FUNCTION_INFO_V1(pgtopic_topic_changed);
 PG_FUNCTION_INFO_V1(pgtopic_storage_dropped);
+PG_FUNCTION_INFO_V1(pgtopic_relation_altered);
+PG_FUNCTION_INFO_V1(pgtopic_make_relations);
 PG_FUNCTION_INFO_V1(pgtopic_execute_outside);
 
 /*
@@ -307,16 +313,35 @@ pgtopic_topic_changed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
+/* drop_topic(), and whoever applies it, has deleted the topic's row before. */
+static void
+refuse_dropped_relation(void)
+{
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT t.name FROM pg_catalog.pg_event_trigger_dropped_objects() d"
+					  " JOIN pgtopic.topic t ON t.name = d.object_name"
+					  " WHERE d.object_type = 'foreign table' AND d.schema_name = '" TOPICS_SCHEMA "'");
+	if (SPI_processed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the relation of topic \"%s\" cannot be dropped in a cluster",
+						SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
+				 errhint("Use drop_topic(), which drops the topic at all brokers.")));
+}
+
 /*
  * pgtopic.storage_dropped(): event trigger on sql_drop.
  *
- * A topic whose root table has been dropped by other means than drop_topic(),
- * such as DROP OWNED, is a topic no more.
+ * A topic whose relation or root table has been dropped by other means than
+ * drop_topic(), such as DROP FOREIGN TABLE or DROP OWNED, is a topic no more.  In a
+ * cluster that takes the controller, so there it is refused.
  */
 Datum
 pgtopic_storage_dropped(PG_FUNCTION_ARGS)
 {
 	ExtensionOwner saved;
+	int32	   *ids;
+	int			count;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -327,20 +352,93 @@ pgtopic_storage_dropped(PG_FUNCTION_ARGS)
 
 	extension_owner_begin(&saved);
 	SPI_connect();
+	if (cluster_self() != 0)
+		refuse_dropped_relation();
 	extension_execute(SPI_OK_SELECT,
 					  "WITH gone AS ("
 					  "SELECT pg_catalog.substr(object_name, 2)::pg_catalog.int8 AS id"
 					  " FROM pg_catalog.pg_event_trigger_dropped_objects()"
 					  " WHERE object_type = 'table' AND schema_name = '" CATALOG_SCHEMA "'"
 					  " AND object_name ~ '^t[0-9]{1,10}$'"
+					  " UNION SELECT t.id FROM pg_catalog.pg_event_trigger_dropped_objects() d"
+					  " JOIN pgtopic.topic t ON t.name = d.object_name"
+					  " WHERE d.object_type = 'foreign table' AND d.schema_name = '" TOPICS_SCHEMA "'"
 					  "), topics AS ("
 					  "DELETE FROM pgtopic.topic t USING gone WHERE t.id = gone.id"
 					  "), partitions AS ("
 					  "DELETE FROM pgtopic.partition p USING gone WHERE p.topic_id = gone.id"
-					  ") SELECT FROM gone");
+					  ") SELECT id::pg_catalog.int4 FROM gone WHERE id < 2147483648");
+	ids = palloc((SPI_processed + 1) * sizeof(int32));
+	count = (int) SPI_processed;
+	for (int i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+											 1, &isnull));
+	}
+	/* the rest: the relation of a root, or the storage of a relation */
+	for (int i = 0; i < count; i++)
+		storage_drop_topic(ids[i]);
 	SPI_finish();
 	extension_owner_end(&saved);
 	PG_RETURN_NULL();
+}
+
+/*
+ * pgtopic.relation_altered(): event trigger on ddl_command_end.  Keeps topics and their
+ * relations together.
+ */
+Datum
+pgtopic_relation_altered(PG_FUNCTION_ARGS)
+{
+	ExtensionOwner saved;
+	Oid		   *relations;
+	int			count;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("relation_altered() can only be called as an event trigger")));
+	if (strcmp(GetCommandTagName(((EventTriggerData *) fcinfo->context)->tag), "ALTER SCHEMA") == 0)
+	{
+		relation_check_schemas();
+		PG_RETURN_NULL();
+	}
+	if (!extension_exists() || RecoveryInProgress())
+		PG_RETURN_NULL();
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands()"
+					  " WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+					  " AND object_type LIKE 'foreign table%%'");
+	count = (int) SPI_processed;
+	relations = palloc((count + 1) * sizeof(Oid));
+	for (int i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		relations[i] = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+													  SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	for (int i = 0; i < count; i++)
+		relation_check(relations[i]);
+	SPI_finish();
+	extension_owner_end(&saved);
+	PG_RETURN_NULL();
+}
+
+/* pgtopic.make_relations(): for topics that are there when the extension is updated. */
+Datum
+pgtopic_make_relations(PG_FUNCTION_ARGS)
+{
+	int			count;
+	int32	   *ids = own_topics(&count);
+
+	for (int i = 0; i < count; i++)
+		storage_adopt(ids[i]);
+	PG_RETURN_VOID();
 }
 
 /* pgtopic.execute_outside(command), which is there while a script runs. */

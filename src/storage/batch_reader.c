@@ -25,12 +25,8 @@
 #include "storage/batches.h"
 #include "storage/segments.h"
 
-/*
- * Opens the index on last_offset of a segment.  It can be missing while a dump
- * is being restored.
- */
-static Relation
-open_offset_index(LogPartition *partition, Relation segment, LOCKMODE mode)
+Relation
+batches_open_index(LogPartition *partition, Relation segment, LOCKMODE mode)
 {
 	Oid			index;
 
@@ -109,7 +105,7 @@ open_segment(LogReader *reader)
 			AcceptInvalidationMessages();
 			continue;
 		}
-		reader->index = open_offset_index(partition, reader->relation, AccessShareLock);
+		reader->index = batches_open_index(partition, reader->relation, AccessShareLock);
 		reader->slot = table_slot_create(reader->relation, NULL);
 		reader->scan = compat_index_beginscan(reader->relation, reader->index,
 											  reader->snapshot, 1, 0);
@@ -164,28 +160,53 @@ reader_next_batch(LogReader *reader, RecordBatch *batch)
 	return true;
 }
 
-/* Unpacks an array column of the batch in reader->slot; NULL if it is NULL. */
+/* Unpacks an array column of a row; NULL if it is NULL. */
 static Datum *
-unpack(LogReader *reader, int column, Oid type, int length, bool by_value, char align,
-	   bool **nulls)
+unpack(TupleTableSlot *row, Relation segment, const UnpackedBatch *batch, int column,
+	   Oid type, int length, bool by_value, char align, bool **nulls)
 {
 	Datum	   *elements;
 	Datum		datum;
 	bool		isnull;
 	int			count;
 
-	datum = slot_getattr(reader->slot, column, &isnull);
+	datum = slot_getattr(row, column, &isnull);
 	if (isnull)
 		return NULL;
 	deconstruct_array(DatumGetArrayTypeP(datum), type, length, by_value, align,
 					  &elements, nulls, &count);
-	if (count != reader->count)
+	if (count != batch->count)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("batch at offset " INT64_FORMAT " of segment \"%s\" is damaged",
-						reader->base_offset, RelationGetRelationName(reader->relation)),
-				 errdetail("An array has %d elements instead of %d.", count, reader->count)));
+						batch->base_offset, RelationGetRelationName(segment)),
+				 errdetail("An array has %d elements instead of %d.", count, batch->count)));
 	return elements;
+}
+
+void
+batch_unpack(TupleTableSlot *row, Relation segment, int columns, UnpackedBatch *batch)
+{
+	bool		isnull;
+	bool	   *ignored;
+
+	memset(batch, 0, sizeof(UnpackedBatch));
+	batch->base_offset = DatumGetInt64(slot_getattr(row, BATCH_BASE_OFFSET, &isnull));
+	batch->count = (int) (DatumGetInt64(slot_getattr(row, BATCH_LAST_OFFSET, &isnull)) -
+						  batch->base_offset + 1);
+	batch->timestamp = DatumGetTimestampTz(slot_getattr(row, BATCH_TIMESTAMP, &isnull));
+	if (columns & BATCH_BIT(BATCH_KEYS))
+		batch->keys = unpack(row, segment, batch, BATCH_KEYS, BYTEAOID, -1, false, TYPALIGN_INT,
+							 &batch->keys_null);
+	if (columns & BATCH_BIT(BATCH_VALUES))
+		batch->values = unpack(row, segment, batch, BATCH_VALUES, BYTEAOID, -1, false, TYPALIGN_INT,
+							   &batch->values_null);
+	if (columns & BATCH_BIT(BATCH_HEADERS))
+		batch->headers = unpack(row, segment, batch, BATCH_HEADERS, JSONBOID, -1, false, TYPALIGN_INT,
+								&batch->headers_null);
+	if (columns & BATCH_BIT(BATCH_TIMESTAMPS))
+		batch->timestamps = unpack(row, segment, batch, BATCH_TIMESTAMPS, TIMESTAMPTZOID,
+								   sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ignored);
 }
 
 /* Unpacks the next batch. */
@@ -193,51 +214,46 @@ static bool
 unpack_next_batch(LogReader *reader)
 {
 	MemoryContext old;
+	int64		base_offset;
 	int64		last_offset;
-	bool		isnull;
-	bool	   *ignored;
 
-	if (!advance(reader, &reader->base_offset, &last_offset))
+	if (!advance(reader, &base_offset, &last_offset))
 		return false;
 
 	MemoryContextReset(reader->context);
 	old = MemoryContextSwitchTo(reader->context);
-	reader->count = (int) (last_offset - reader->base_offset + 1);
-	reader->timestamp = DatumGetTimestampTz(slot_getattr(reader->slot, BATCH_TIMESTAMP, &isnull));
-	reader->keys = unpack(reader, BATCH_KEYS, BYTEAOID, -1, false, TYPALIGN_INT,
-						  &reader->keys_null);
-	reader->values = unpack(reader, BATCH_VALUES, BYTEAOID, -1, false, TYPALIGN_INT,
-							&reader->values_null);
-	reader->headers = unpack(reader, BATCH_HEADERS, JSONBOID, -1, false, TYPALIGN_INT,
-							 &reader->headers_null);
-	reader->timestamps = unpack(reader, BATCH_TIMESTAMPS, TIMESTAMPTZOID, sizeof(TimestampTz),
-								FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &ignored);
+	batch_unpack(reader->slot, reader->relation, BATCH_PAYLOAD, &reader->batch);
 	MemoryContextSwitchTo(old);
 
 	/* the position may be in the middle of the batch */
-	reader->position = reader->from > reader->base_offset ?
-		(int) (reader->from - reader->base_offset) : 0;
+	reader->position = reader->from > base_offset ? (int) (reader->from - base_offset) : 0;
 	return true;
+}
+
+static inline Datum
+element(const Datum *elements, const bool *nulls, int i, bool *isnull)
+{
+	*isnull = elements == NULL || nulls[i];
+	return *isnull ? (Datum) 0 : elements[i];
+}
+
+void
+batch_message(const UnpackedBatch *batch, int i, LogMessage *message)
+{
+	message->offset = batch->base_offset + i;
+	message->timestamp = batch_timestamp(batch, i);
+	message->key = element(batch->keys, batch->keys_null, i, &message->key_null);
+	message->value = element(batch->values, batch->values_null, i, &message->value_null);
+	message->headers = element(batch->headers, batch->headers_null, i, &message->headers_null);
 }
 
 bool
 reader_next(LogReader *reader, LogMessage *message)
 {
-	int			i;
-
-	if (reader->position >= reader->count && !unpack_next_batch(reader))
+	if (reader->position >= reader->batch.count && !unpack_next_batch(reader))
 		return false;
 
-	i = reader->position++;
-	message->offset = reader->base_offset + i;
-	message->timestamp = reader->timestamps ?
-		DatumGetTimestampTz(reader->timestamps[i]) : reader->timestamp;
-	message->key_null = reader->keys == NULL || reader->keys_null[i];
-	message->key = message->key_null ? (Datum) 0 : reader->keys[i];
-	message->value_null = reader->values == NULL || reader->values_null[i];
-	message->value = message->value_null ? (Datum) 0 : reader->values[i];
-	message->headers_null = reader->headers == NULL || reader->headers_null[i];
-	message->headers = message->headers_null ? (Datum) 0 : reader->headers[i];
+	batch_message(&reader->batch, reader->position++, message);
 	reader->from = message->offset + 1;
 	return true;
 }
@@ -267,7 +283,7 @@ batches_end(LogPartition *partition)
 
 		if (relation == NULL)
 			continue;
-		index = open_offset_index(partition, relation, AccessShareLock);
+		index = batches_open_index(partition, relation, AccessShareLock);
 		scan = compat_index_beginscan(relation, index, SnapshotAny, 0, 0);
 		scan->xs_want_itup = true;
 		/* entries that are known to be dead say what was handed out, too */
@@ -318,7 +334,7 @@ segment_bounds(LogPartition *partition, Oid segment, RecordBatch *first, RecordB
 
 	if (relation == NULL)
 		return false;
-	index = open_offset_index(partition, relation, AccessShareLock);
+	index = batches_open_index(partition, relation, AccessShareLock);
 	found = read_one(relation, index, ForwardScanDirection, first) &&
 		read_one(relation, index, BackwardScanDirection, last);
 	index_close(index, AccessShareLock);

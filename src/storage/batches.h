@@ -68,7 +68,13 @@ extern void batch_writer_end(BatchWriter *writer);
 
 /* --- reading --- */
 
-/* One message; what it points to is good until the next reader_next(). */
+/*
+ * Opens the index on last_offset of a segment; an error if it is missing, as it can be
+ * while a dump is being restored.
+ */
+extern Relation batches_open_index(LogPartition *partition, Relation segment, LOCKMODE mode);
+
+/* One message; what it points to is good until the next batch is unpacked. */
 typedef struct LogMessage
 {
 	int64		offset;
@@ -80,6 +86,41 @@ typedef struct LogMessage
 	bool		value_null;
 	bool		headers_null;
 } LogMessage;
+
+/* The messages of a batch, column by column.  Columns that are NULL are NULL. */
+typedef struct UnpackedBatch
+{
+	int64		base_offset;
+	TimestampTz timestamp;		/* of those without their own, and the newest */
+	int			count;
+	Datum	   *keys;
+	Datum	   *values;
+	Datum	   *headers;
+	Datum	   *timestamps;
+	bool	   *keys_null;
+	bool	   *values_null;
+	bool	   *headers_null;
+} UnpackedBatch;
+
+/* Columns of batches as a set, for batch_unpack(). */
+#define BATCH_BIT(column)	(1 << (column))
+#define BATCH_PAYLOAD		(BATCH_BIT(BATCH_KEYS) | BATCH_BIT(BATCH_VALUES) | \
+							 BATCH_BIT(BATCH_HEADERS) | BATCH_BIT(BATCH_TIMESTAMPS))
+
+/*
+ * Unpacks those of the columns keys, values, headers and timestamps that are wanted, in
+ * the current memory context.  segment is for an error's text.
+ */
+extern void batch_unpack(TupleTableSlot *row, Relation segment, int columns,
+						 UnpackedBatch *batch);
+
+static inline TimestampTz
+batch_timestamp(const UnpackedBatch *batch, int i)
+{
+	return batch->timestamps ? DatumGetTimestampTz(batch->timestamps[i]) : batch->timestamp;
+}
+
+extern void batch_message(const UnpackedBatch *batch, int i, LogMessage *message);
 
 /*
  * Reads the messages of a partition from an offset, in order, up to where they
@@ -106,17 +147,8 @@ typedef struct LogReader
 	IndexScanDesc scan;
 	TupleTableSlot *slot;
 	MemoryContext context;		/* of the unpacked batch */
-	int64		base_offset;	/* of the unpacked batch */
-	TimestampTz timestamp;
-	int			count;
-	int			position;
-	Datum	   *keys;
-	Datum	   *values;
-	Datum	   *headers;
-	Datum	   *timestamps;
-	bool	   *keys_null;
-	bool	   *values_null;
-	bool	   *headers_null;
+	UnpackedBatch batch;
+	int			position;		/* in it */
 } LogReader;
 
 extern void reader_begin(LogReader *reader, LogPartition *partition, int64 from,

@@ -33,6 +33,8 @@
 
 #include "base/packing.h"
 #include "catalog/extension.h"
+#include "catalog/relations.h"
+#include "storage/relation.h"
 #include "storage/segments.h"
 
 /*
@@ -160,7 +162,7 @@ segments_end(LogPartition *partition)
 }
 
 void
-storage_create_topic(int32 topic, const char *name, Oid owner)
+storage_create_topic(int32 topic, const char *name)
 {
 	extension_execute(SPI_OK_UTILITY,
 					  "CREATE TABLE pgtopic.t%d ("
@@ -183,10 +185,6 @@ storage_create_topic(int32 topic, const char *name, Oid owner)
 	extension_execute(SPI_OK_UTILITY,
 					  "COMMENT ON TABLE pgtopic.t%d IS %s", topic,
 					  quote_literal_cstr(psprintf("storage of topic %s", name)));
-	if (owner != GetUserId())
-		extension_execute(SPI_OK_UTILITY,
-						  "ALTER TABLE pgtopic.t%d OWNER TO %s", topic,
-						  quote_identifier(GetUserNameFromId(owner, false)));
 }
 
 void
@@ -238,6 +236,7 @@ storage_create_segment(int32 topic, int32 partition, int64 from, int64 to)
 void
 storage_drop_topic(int32 topic)
 {
+	relation_drop(topic);
 	extension_execute(SPI_OK_UTILITY, "DROP TABLE IF EXISTS pgtopic.t%d, pgtopic.t%d_offsets",
 					  topic, topic);
 }
@@ -347,6 +346,9 @@ storage_adopt(int32 topic)
 	ObjectAddress extension_address;
 	ObjectAddress root_address;
 	ObjectAddress positions_address;
+	ObjectAddress relation_address;
+	ExtensionOwner saved;
+	TopicRow	row;
 
 	if (!OidIsValid(root) || !OidIsValid(positions))
 		return;
@@ -362,6 +364,24 @@ storage_adopt(int32 topic)
 	ObjectAddressSet(positions_address, RelationRelationId, positions);
 	depend_on(&root_address, &extension_address);
 	depend_on(&positions_address, &root_address);
+
+	if (!relations_exist() || !topic_row_by_id(topic, &row))
+		return;
+	if (!OidIsValid(relation_of_topic(topic, row.name)))
+	{
+		/* a dump, or a database, of before version 0.4.0: the root was its owner's */
+		extension_owner_begin(&saved);
+		SPI_connect();
+		relation_make(topic, row.name, row.format, relation_owner(root), false);
+		SPI_finish();
+		extension_owner_end(&saved);
+		topic_invalidate(topic);
+	}
+	if (OidIsValid(relation_of_topic(topic, row.name)))
+	{
+		ObjectAddressSet(relation_address, RelationRelationId, relation_of_topic(topic, row.name));
+		depend_on(&relation_address, &extension_address);
+	}
 }
 
 void

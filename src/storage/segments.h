@@ -39,7 +39,7 @@ extern Relation segment_open_for(LogPartition *partition, int64 last_offset,
 extern int64 segments_end(LogPartition *partition);
 
 /* Makes the root and the table of positions of a new topic. */
-extern void storage_create_topic(int32 topic, const char *name, Oid owner);
+extern void storage_create_topic(int32 topic, const char *name);
 
 /* Makes the tables of one partition, with its first segments. */
 extern void storage_create_partition(int32 topic, int32 partition, int64 segment_messages);
@@ -47,7 +47,7 @@ extern void storage_create_partition(int32 topic, int32 partition, int64 segment
 /* Makes one segment more, [from, to), and attaches it. */
 extern void storage_create_segment(int32 topic, int32 partition, int64 from, int64 to);
 
-/* Drops all tables of a topic, or of one partition, as far as they are there. */
+/* Drops the relation and all tables of a topic, or of one partition, as far as they are there. */
 extern void storage_drop_topic(int32 topic);
 extern void storage_drop_partition(int32 topic, int32 partition);
 
@@ -70,9 +70,9 @@ extern bool storage_is_complete(const LogPartition *partition);
 extern bool storage_root_is_complete(int32 topic);
 
 /*
- * Ties the tables of a topic to the extension, so that DROP EXTENSION takes
- * them along without asking.  Does nothing where they are missing, or tied
- * already.  Dumps do not contain these ties, and pg_upgrade loses them: what
+ * Ties the tables and the relation of a topic to the extension, so that DROP EXTENSION
+ * takes them along without asking, and makes the relation if it is missing.  Does
+ * nothing where the tables are missing, or tied already.  Dumps do not contain these ties, and pg_upgrade loses them: what
  * restores rows of pgtopic.topic (its trigger), and the worker when it starts,
  * see to it too.
  */

@@ -1,0 +1,46 @@
+/*-------------------------------------------------------------------------
+ *
+ * relation.h
+ *	  Making and dropping the foreign tables that topics are to SQL.
+ *
+ * All run SQL; the caller is connected to SPI and acts as the extension's owner
+ * (extension_owner_begin()).
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGTOPIC_RELATION_H
+#define PGTOPIC_RELATION_H
+
+#include "postgres.h"
+
+#include "catalog/rows.h"
+
+/*
+ * Makes the relation of a topic, for an owner, if it is not there.  What takes its name
+ * may be the relation of a topic that was dropped, which goes if nobody is using it.  If
+ * the name is taken otherwise, that is an error with must, and is logged without: a
+ * change of the metadata, or a dump that is being restored, must not fail by it.
+ *
+ * Where there cannot be one, the owner is noted at the topic's root table; where there
+ * is, that is the extension's.
+ */
+extern void relation_make(int32 topic, const char *name, ValueFormat format, Oid owner,
+						  bool must);
+
+/*
+ * Drops the relation of a topic, if it is there; and makes that of another topic, if it
+ * was in its way.  relation_try_drop() does so only if nobody uses it.
+ */
+extern void relation_drop(int32 topic);
+extern void relation_try_drop(int32 topic);
+
+/*
+ * What an event trigger calls after a relation was altered: an error if it is that of a
+ * topic, and no longer as that needs it.
+ */
+extern void relation_check(Oid relation);
+
+/* The same of schemas that were altered. */
+extern void relation_check_schemas(void);
+
+#endif							/* PGTOPIC_RELATION_H */
