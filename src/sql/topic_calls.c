@@ -30,6 +30,7 @@
 #include "shmem/databases.h"
 #include "shmem/slots.h"
 #include "sql/args.h"
+#include "storage/segment_statistics.h"
 #include "storage/segments.h"
 
 PG_FUNCTION_INFO_V1(pgtopic_create_topic);
@@ -337,7 +338,11 @@ pgtopic_storage_dropped(PG_FUNCTION_ARGS)
 					  "DELETE FROM pgtopic.topic t USING gone WHERE t.id = gone.id"
 					  "), partitions AS ("
 					  "DELETE FROM pgtopic.partition p USING gone WHERE p.topic_id = gone.id"
-					  ") SELECT FROM gone");
+					  "%s"
+					  ") SELECT FROM gone",
+					  segment_statistics_exist() ?
+					  "), statistics AS ("
+					  "DELETE FROM pgtopic.segment_statistics s USING gone WHERE s.topic_id = gone.id" : "");
 	SPI_finish();
 	extension_owner_end(&saved);
 	PG_RETURN_NULL();

@@ -33,6 +33,7 @@
 
 #include "base/packing.h"
 #include "catalog/extension.h"
+#include "storage/segment_statistics.h"
 #include "storage/segments.h"
 
 /*
@@ -240,6 +241,7 @@ storage_drop_topic(int32 topic)
 {
 	extension_execute(SPI_OK_UTILITY, "DROP TABLE IF EXISTS pgtopic.t%d, pgtopic.t%d_offsets",
 					  topic, topic);
+	segment_statistics_delete_topic(topic);
 }
 
 void
@@ -247,6 +249,7 @@ storage_drop_partition(int32 topic, int32 partition)
 {
 	extension_execute(SPI_OK_UTILITY, "DROP TABLE IF EXISTS pgtopic.t%d_p%d, pgtopic.t%d_p%d_offsets",
 					  topic, partition, topic, partition);
+	segment_statistics_delete_beyond(topic, partition, 0);
 }
 
 static bool
