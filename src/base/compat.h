@@ -128,6 +128,27 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 #define compat_create_wait_event_set(count)	CreateWaitEventSet(CurrentResourceOwner, count)
 #endif
 
+/* 16: which outer joins make it NULL is in the expression */
+#if PG_VERSION_NUM < 160000
+#define compat_build_expression_pathkey(root, expr, operator, relids) \
+	build_expression_pathkey(root, expr, NULL, operator, relids, false)
+#else
+#define compat_build_expression_pathkey(root, expr, operator, relids) \
+	build_expression_pathkey(root, expr, operator, relids, false)
+#endif
+
+/* 17: conditions that a path has pushed down; 18: what costs settings have disabled */
+#if PG_VERSION_NUM < 170000
+#define compat_create_foreignscan_path(root, rel, rows, startup, total, pathkeys, outer, private) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, pathkeys, outer, NULL, private)
+#elif PG_VERSION_NUM < 180000
+#define compat_create_foreignscan_path(root, rel, rows, startup, total, pathkeys, outer, private) \
+	create_foreignscan_path(root, rel, NULL, rows, startup, total, pathkeys, outer, NULL, NIL, private)
+#else
+#define compat_create_foreignscan_path(root, rel, rows, startup, total, pathkeys, outer, private) \
+	create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, pathkeys, outer, NULL, NIL, private)
+#endif
+
 /* 18: functions that do not return say so in front */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn					__attribute__((noreturn))

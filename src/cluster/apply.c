@@ -30,6 +30,7 @@
 #include "storage/epochs.h"
 #include "storage/partition_state.h"
 #include "storage/relation.h"
+#include "storage/segment_statistics.h"
 #include "storage/segments.h"
 
 /* A transaction of its own, as the extension's owner. */
@@ -326,6 +327,8 @@ drop_topics(const Image *image)
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.replica WHERE topic_id = %d", gone[i]);
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.follower WHERE topic_id = %d", gone[i]);
 		relation_try_drop(gone[i]);
+		/* what the worker is about to store goes with the tables */
+		segment_statistics_delete_topic(gone[i]);
 		/* by this the name would still be found: see topic_id_by_storage_comment() */
 		if (OidIsValid(extension_relation(psprintf("t%d", gone[i]))))
 			extension_execute(SPI_OK_UTILITY, "COMMENT ON TABLE pgtopic.t%d IS NULL", gone[i]);

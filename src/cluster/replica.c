@@ -19,6 +19,7 @@
 #include "storage/epochs.h"
 #include "storage/partition_state.h"
 #include "storage/positions.h"
+#include "storage/segment_statistics.h"
 #include "storage/segments.h"
 
 static int64
@@ -202,18 +203,25 @@ replica_is_quiet(const Replica *replica)
 void
 replica_cut(Replica *replica, int64 log_start)
 {
-	LogPartition *partition = local_partition(replica);
+	LogPartition *partition;
 
+	/* statistics are of what was there, and deleted below; or of what is left */
+	partition_lock_statistics(replica->topic, replica->partition);
+	partition = local_partition(replica);
 	make_triggers(replica);
 	if (replica->from_offset <= log_start || segments_end(partition) <= log_start)
 	{
 		/* nothing of what we have is of use */
 		replica->from_offset = log_start;
 		begin_anew(replica, log_start);
+		segment_statistics_delete_beyond(replica->topic, replica->partition, 0);
 	}
 	else
+	{
 		extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.t%d_p%d WHERE last_offset >= " INT64_FORMAT,
 						  replica->topic, replica->partition, replica->from_offset);
+		segment_statistics_delete_beyond(replica->topic, replica->partition, replica->from_offset);
+	}
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.t%d_p%d_offsets", replica->topic, replica->partition);
 	extension_execute(SPI_OK_UPDATE,
 					  "UPDATE pgtopic.partition SET log_start_offset = GREATEST(log_start_offset, " INT64_FORMAT "),"

@@ -67,6 +67,8 @@ partition_of(const Topic *topic, const MessageSet *messages, int i, int32 *stick
 {
 	struct varlena *key;
 
+	if (messages->partitions != NULL && messages->partitions[i] >= 0)
+		return messages->partitions[i];
 	if (messages->keys == NULL || messages->key_nulls[i])
 	{
 		if (*sticky < 0)
@@ -163,6 +165,7 @@ sort_by_partition(const Topic *topic, MessageSet *messages, int *counts)
 	messages->headers = gather_datums(messages->headers, order, messages->count);
 	messages->header_nulls = gather_nulls(messages->header_nulls, order, messages->count);
 	messages->timestamps = gather_datums(messages->timestamps, order, messages->count);
+	messages->partitions = NULL;
 	pfree(partitions);
 	pfree(order);
 	pfree(starts);
@@ -459,7 +462,7 @@ produce_messages(Topic *topic, MessageSet *messages, int32 partition, ProducedRa
 		partition = producer_partition(topic, messages);
 	else if (partition < 0 && messages->count == 1)
 		partition = partition_of(topic, messages, 0, &sticky);
-	else if (partition < 0 && messages->keys == NULL)
+	else if (partition < 0 && messages->keys == NULL && messages->partitions == NULL)
 		partition = sticky_partition(topic);
 	if (partition >= 0)
 	{

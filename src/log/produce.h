@@ -22,7 +22,8 @@ typedef struct ProducedRange
 } ProducedRange;
 
 /*
- * Appends messages in the order of the set.  partition is -1 to choose by key.
+ * Appends messages in the order of the set.  partition is -1 to choose by key, unless
+ * messages->partitions says otherwise.
  * Numbered ones go to one partition; if it has them already, the range is that of
  * the first time.
  * Fills ranges, in the order of the partitions, and returns how many there are;

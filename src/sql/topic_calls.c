@@ -34,6 +34,7 @@
 #include "shmem/slots.h"
 #include "sql/args.h"
 #include "storage/relation.h"
+#include "storage/segment_statistics.h"
 #include "storage/segments.h"
 
 PG_FUNCTION_INFO_V1(pgtopic_create_topic);

@@ -50,8 +50,6 @@ batch_scan_begin(BatchScan *scan, int32 topic, int32 partition, Snapshot snapsho
 	if (since != DT_NOBEGIN)
 		scan->statistics_count = segment_statistics_read_as_of(topic, partition, snapshot,
 															   &scan->statistics);
-	segments_load(log);
-	counts->segments += log->segments_count;
 }
 
 static void

@@ -22,7 +22,6 @@
 /* What EXPLAIN tells. */
 typedef struct BatchScanCounts
 {
-	int64		segments;		/* that there are */
 	int64		segments_read;	/* that were looked into */
 	int64		batches_read;	/* that were unpacked */
 	int64		batches_skipped;	/* that were looked at, and are too old */

@@ -560,9 +560,10 @@ partition_ensure_segments(LogPartition *partition, int64 offset)
 /* Numbers of partitions end before these, so no position's lock is meant (positions.c). */
 #define REPLICAS_LOCK	0xFFFF
 #define SEGMENTS_LOCK	0xFFFE
+#define STATISTICS_LOCK	0xFFFD
 
-static void
-lock_partition(int32 topic, int32 partition, uint16 what)
+static LOCKTAG
+partition_tag(int32 topic, int32 partition, uint16 what)
 {
 	LOCKTAG		tag;
 
@@ -572,6 +573,14 @@ lock_partition(int32 topic, int32 partition, uint16 what)
 	tag.locktag_field4 = what;
 	tag.locktag_type = LOCKTAG_USERLOCK;
 	tag.locktag_lockmethodid = USER_LOCKMETHOD;
+	return tag;
+}
+
+static void
+lock_partition(int32 topic, int32 partition, uint16 what)
+{
+	LOCKTAG		tag = partition_tag(topic, partition, what);
+
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
@@ -587,6 +596,28 @@ partition_lock_segments(LogPartition *partition)
 	lock_partition(partition->topic->id, partition->number, SEGMENTS_LOCK);
 	AcceptInvalidationMessages();
 	partition->segments_valid = false;
+}
+
+void
+partition_lock_statistics(int32 topic, int32 partition)
+{
+	lock_partition(topic, partition, STATISTICS_LOCK);
+}
+
+bool
+partition_try_lock_statistics(int32 topic, int32 partition)
+{
+	LOCKTAG		tag = partition_tag(topic, partition, STATISTICS_LOCK);
+
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+bool
+partition_statistics_are_waited_for(int32 topic, int32 partition)
+{
+	LOCKTAG		tag = partition_tag(topic, partition, STATISTICS_LOCK);
+
+	return LockHasWaiters(&tag, ExclusiveLock, false);
 }
 
 bool

@@ -106,6 +106,17 @@ extern void partition_lock_replicas(int32 topic, int32 partition);
 extern void partition_lock_segments(LogPartition *partition);
 
 /*
+ * Who takes back what is below the watermark, since it may differ from the leader's, holds
+ * this to the end of the transaction; so does who computes statistics of segments, from
+ * before it reads the watermark: what it stores is of before, and is deleted along with the
+ * messages, or of after.  Taken before anything of the partition is locked.  The latter only
+ * tries to get it, and gives way when the former waits.
+ */
+extern void partition_lock_statistics(int32 topic, int32 partition);
+extern bool partition_try_lock_statistics(int32 topic, int32 partition);
+extern bool partition_statistics_are_waited_for(int32 topic, int32 partition);
+
+/*
  * In a cluster: has the partition's slot, if there is one, know from the catalog who
  * leads, who has to confirm, and whether it is being handed over; for after the
  * commit of what has changed it (see slot_set_replicas()).  A slot of what

@@ -35,6 +35,7 @@
 #include "catalog/extension.h"
 #include "catalog/relations.h"
 #include "storage/relation.h"
+#include "storage/segment_statistics.h"
 #include "storage/segments.h"
 
 /*
@@ -239,6 +240,7 @@ storage_drop_topic(int32 topic)
 	relation_drop(topic);
 	extension_execute(SPI_OK_UTILITY, "DROP TABLE IF EXISTS pgtopic.t%d, pgtopic.t%d_offsets",
 					  topic, topic);
+	segment_statistics_delete_topic(topic);
 }
 
 void
@@ -246,6 +248,7 @@ storage_drop_partition(int32 topic, int32 partition)
 {
 	extension_execute(SPI_OK_UTILITY, "DROP TABLE IF EXISTS pgtopic.t%d_p%d, pgtopic.t%d_p%d_offsets",
 					  topic, partition, topic, partition);
+	segment_statistics_delete_beyond(topic, partition, 0);
 }
 
 static bool

@@ -47,7 +47,10 @@ extern void storage_create_partition(int32 topic, int32 partition, int64 segment
 /* Makes one segment more, [from, to), and attaches it. */
 extern void storage_create_segment(int32 topic, int32 partition, int64 from, int64 to);
 
-/* Drops the relation and all tables of a topic, or of one partition, as far as they are there. */
+/*
+ * Drops the relation, all tables and the statistics of a topic, or the tables and the
+ * statistics of one partition, as far as they are there.
+ */
 extern void storage_drop_topic(int32 topic);
 extern void storage_drop_partition(int32 topic, int32 partition);
 

@@ -2,7 +2,8 @@
  *
  * maintenance.c
  *	  The maintenance worker of one database: makes segments ahead of the
- *	  producers, stores watermarks, and removes expired messages.
+ *	  producers, stores watermarks, removes expired messages, and computes the
+ *	  statistics of segments.
  *
  * Each task runs on its own: one that fails is logged with what it was doing,
  * noted for worker_status, and tried again later, while the others go on.
@@ -176,6 +177,18 @@ lock_partition_of_slot(const SlotReport *report)
 	return partition != NULL && partition_is_led_here(partition) ? partition : NULL;
 }
 
+/*
+ * Whether the watermark has reached the end of a segment since it was stored last; also
+ * if the map of segments is not at hand.
+ */
+static bool
+passes_segment(const LogPartition *partition, const SlotReport *report)
+{
+	return !partition->segments_valid ||
+		segmap_seek(partition->segments, partition->segments_count, report->high_watermark) !=
+		segmap_seek(partition->segments, partition->segments_count, report->checkpointed);
+}
+
 static void
 store_watermark_task(void *arg)
 {
@@ -185,6 +198,7 @@ store_watermark_task(void *arg)
 	LogPartition *partition;
 	PartitionRow row;
 	bool		stored = false;
+	bool		completes = false;
 
 	worker_begin_transaction();
 	SPI_connect();
@@ -198,6 +212,7 @@ store_watermark_task(void *arg)
 	}
 	if (partition != NULL && partition_row_read(partition, &row))
 	{
+		completes = passes_segment(partition, report);
 		/* never wait for a transaction that deletes messages */
 		extension_execute(SPI_OK_UPDATE,
 						  "UPDATE pgtopic.partition SET high_watermark = " INT64_FORMAT
@@ -214,6 +229,8 @@ store_watermark_task(void *arg)
 	MemoryContextSwitchTo(context);
 
 	task->more = stored;
+	if (stored && completes)
+		statistics_want(report->topic, report->partition);
 }
 
 /*
@@ -483,6 +500,7 @@ pgtopic_maintenance_main(Datum arg)
 	{
 		bool		succeeded;
 		bool		more;
+		bool		more_statistics;
 		long		timeout;
 
 		worker_round(context);
@@ -496,6 +514,7 @@ pgtopic_maintenance_main(Datum arg)
 			retention.incomplete = true;
 			succeeded &= worker_run_task("removing expired messages", remove_expired, &retention);
 		}
+		succeeded &= statistics_run(&more_statistics);
 
 		/* or autovacuum would not hear of the rows that were changed here */
 		pgstat_report_stat(true);
@@ -503,7 +522,7 @@ pgtopic_maintenance_main(Datum arg)
 		timeout = Min(pgtopic_checkpoint_interval, pgtopic_retention_check_interval);
 		if (!succeeded)
 			timeout = Max(timeout, RETRY_MS);
-		if (more)
+		if (more || (more_statistics && succeeded))
 			continue;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 timeout, wait_event);

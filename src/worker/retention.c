@@ -38,6 +38,7 @@
 #include "log/producers.h"
 #include "storage/batches.h"
 #include "storage/partition_state.h"
+#include "storage/segment_statistics.h"
 #include "storage/segments.h"
 #include "worker/workers.h"
 
@@ -267,13 +268,41 @@ drop_one_segment(int32 topic, int32 number, bool *incomplete)
 
 			dropped = storage_try_drop_segment(partition, &segment);
 			*incomplete |= !dropped;
+			if (dropped)
+			{
+				SPI_connect();
+				segment_statistics_delete_segment(topic, number, segment.from);
+				SPI_finish();
+			}
 		}
 	}
 	end(context);
 	return dropped;
 }
 
-/* Deletes the rows before the log start in the segment that holds it. */
+/* Deletes rows of a segment, and counts them out of its statistics, if there are some. */
+static void
+delete_rows_before(int32 topic, int32 number, const Segment *segment, int64 log_start)
+{
+	char	   *name = get_rel_name(segment->relid);
+	bool		isnull;
+
+	SPI_connect();
+	extension_execute(SPI_OK_SELECT,
+					  "WITH gone AS (DELETE FROM pgtopic.%s WHERE last_offset < " INT64_FORMAT
+					  " RETURNING last_offset - base_offset + 1 AS messages)"
+					  " SELECT COALESCE(pg_catalog.sum(messages), 0)::pg_catalog.int8, pg_catalog.count(*) FROM gone",
+					  quote_identifier(name), log_start);
+	segment_statistics_subtract(topic, number, segment->from,
+								DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)),
+								DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull)));
+	SPI_finish();
+}
+
+/*
+ * Deletes the rows before the log start in the segment that holds it.  Each look at a
+ * partition ends with this; so it has the partition's statistics looked at, too.
+ */
 static void
 delete_rows(int32 topic, int32 number)
 {
@@ -281,6 +310,8 @@ delete_rows(int32 topic, int32 number)
 	PartitionRow row;
 	LogPartition *partition = begin(topic, number, &row);
 
+	if (partition != NULL)
+		statistics_look(partition, row.high_watermark);
 	if (partition != NULL && row.log_start > 0)
 	{
 		int			i;
@@ -295,12 +326,9 @@ delete_rows(int32 topic, int32 number)
 			if (segment_bounds(partition, partition->segments[i].relid, &first, &last) &&
 				first.last_offset < row.log_start)
 			{
-				char	   *name = get_rel_name(partition->segments[i].relid);
+				Segment		segment = partition->segments[i];
 
-				SPI_connect();
-				extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.%s WHERE last_offset < " INT64_FORMAT,
-								  quote_identifier(name), row.log_start);
-				SPI_finish();
+				delete_rows_before(topic, number, &segment, row.log_start);
 			}
 		}
 	}

@@ -12,6 +12,7 @@
 
 #include "postgres.h"
 
+#include "catalog/topics.h"
 #include "shmem/databases.h"
 
 /* Registers the launcher; only while shared_preload_libraries is processed. */
@@ -66,6 +67,24 @@ extern bool worker_run_task(const char *doing, void (*run) (void *), void *arg);
  * topics, because somebody was in the way.
  */
 extern bool retention_run(bool all);
+
+/*
+ * Has statistics_run() look whether there is a complete segment of a partition that has no
+ * statistics.
+ */
+extern void statistics_want(int32 topic, int32 partition);
+
+/*
+ * The same, if there is one, given the watermark that is stored; in the caller's
+ * transaction.
+ */
+extern void statistics_look(LogPartition *partition, int64 high_watermark);
+
+/*
+ * Computes and stores the statistics of one segment, in a transaction of its own.  Sets
+ * *more if there may be another one; returns false if something failed.
+ */
+extern bool statistics_run(bool *more);
 
 /* The text what of topic "name", in the caller's memory, for worker_run_task(). */
 extern char *worker_describe(const char *what, int32 topic);
