@@ -80,3 +80,44 @@ COMMENT ON COLUMN pgtopic.segment_statistics.messages IS 'how many messages thes
 COMMENT ON COLUMN pgtopic.segment_statistics.batches IS 'how many record batches';
 COMMENT ON COLUMN pgtopic.segment_statistics.min_timestamp IS 'no message has an older timestamp; NULL: there have been no messages';
 COMMENT ON COLUMN pgtopic.segment_statistics.max_timestamp IS 'no message has a newer timestamp';
+
+
+----------------------------------------------------------------------
+-- Changes of tables
+----------------------------------------------------------------------
+
+CREATE FUNCTION @extschema@.produce_changes() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'pgtopic_produce_changes' LANGUAGE C;
+COMMENT ON FUNCTION @extschema@.produce_changes() IS 'publishes the changes of a table: a trigger function, with a topic and the columns of the key as arguments';
+
+----------------------------------------------------------------------
+-- Rights of brokers: this stays at the end.  What other brokers may call is for the roles
+-- that allow_peer() has allowed what was there before.
+----------------------------------------------------------------------
+
+CREATE FUNCTION pgtopic.execute_outside(command text) RETURNS void
+    AS 'MODULE_PATHNAME', 'pgtopic_execute_outside' LANGUAGE C VOLATILE STRICT;
+
+DO $$
+DECLARE
+    peer_function pg_catalog.regprocedure;
+    peer pg_catalog.regrole;
+BEGIN
+    FOR peer_function IN
+        SELECT p.oid FROM pg_catalog.pg_proc p
+        WHERE p.pronamespace = 'pgtopic'::pg_catalog.regnamespace AND p.proname LIKE 'peer\_%' AND p.proacl IS NULL
+    LOOP
+        EXECUTE pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', peer_function);
+    END LOOP;
+    FOR peer_function, peer IN
+        SELECT p.oid, a.grantee
+        FROM pg_catalog.pg_proc ping CROSS JOIN pg_catalog.aclexplode(ping.proacl) a CROSS JOIN pg_catalog.pg_proc p
+        WHERE ping.oid = 'pgtopic.peer_ping()'::pg_catalog.regprocedure AND a.grantee NOT IN (0, ping.proowner)
+          AND p.pronamespace = ping.pronamespace AND p.proname LIKE 'peer\_%'
+          AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(p.proacl) b WHERE b.grantee = a.grantee)
+    LOOP
+        PERFORM pgtopic.execute_outside(pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %s', peer_function, peer));
+    END LOOP;
+END $$;
+
+DROP FUNCTION pgtopic.execute_outside(text);

@@ -68,6 +68,21 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 	index_beginscan(heap, index, snapshot, NULL, nkeys, norderbys)
 #endif
 
+/* 18: generated columns can be virtual, and are not in stored rows then; see rewriteHandler.h */
+#if PG_VERSION_NUM < 180000
+#define compat_has_virtual_columns(desc)	((void) (desc), false)
+#define compat_is_virtual(attribute)		((void) (attribute), false)
+#define compat_generation_expression(relation, attnum) \
+	((void) (relation), (void) (attnum), (Node *) NULL)
+#else
+#define compat_has_virtual_columns(desc) \
+	((desc)->constr != NULL && (desc)->constr->has_generated_virtual)
+#define compat_is_virtual(attribute) \
+	((attribute)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+#define compat_generation_expression(relation, attnum) \
+	build_generation_expression(relation, attnum)
+#endif
+
 /* 17: extensions can name their wait events */
 #if PG_VERSION_NUM < 170000
 #define compat_wait_event(name)		((void) (name), PG_WAIT_EXTENSION)
