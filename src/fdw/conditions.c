@@ -8,7 +8,6 @@
 #include "postgres.h"
 
 #include "access/stratnum.h"
-#include "catalog/pg_opfamily.h"
 #include "catalog/pg_type.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
@@ -19,6 +18,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 
 #include "fdw/conditions.h"
 
@@ -56,7 +56,8 @@ static bool
 is_comparison(Oid operator, Condition *condition)
 {
 	bool		is_time = condition->column == COLUMN_TIMESTAMP;
-	Oid			family = is_time ? DATETIME_BTREE_FAM_OID : INTEGER_BTREE_FAM_OID;
+	Oid			family = lookup_type_cache(is_time ? TIMESTAMPTZOID : INT8OID,
+										   TYPECACHE_BTREE_OPFAMILY)->btree_opf;
 	int			strategy;
 	Oid			left;
 

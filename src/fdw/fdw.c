@@ -11,6 +11,7 @@
 #include "catalog/pg_foreign_table.h"
 #include "commands/defrem.h"
 #include "fmgr.h"
+#include "utils/builtins.h"
 
 #include "catalog/extension.h"
 #include "catalog/relations.h"

@@ -45,7 +45,7 @@
 #define BATCH_OVERHEAD	150
 
 /* What is known of a topic while a query of it is planned: baserel->fdw_private. */
-typedef struct PlanState
+typedef struct TopicPlan
 {
 	int32		topic;
 	int			partitions_count;
@@ -53,12 +53,12 @@ typedef struct PlanState
 	SegmentStatistics **statistics;	/* of each */
 	int		   *statistics_count;
 	double		batch_messages;
-} PlanState;
+} TopicPlan;
 
-static PlanState *
-plan_state(Oid relation)
+static TopicPlan *
+topic_plan(Oid relation)
 {
-	PlanState  *state = palloc0(sizeof(PlanState));
+	TopicPlan  *state = palloc0(sizeof(TopicPlan));
 	Topic	   *topic = topic_of_relation(relation, false);
 	int64		messages = 0;
 	int64		batches = 0;
@@ -91,7 +91,7 @@ plan_state(Oid relation)
 
 /* How many offsets a range and the log of a partition have in common. */
 static double
-offsets_in(const PlanState *state, int32 partition, OffsetRange range)
+offsets_in(const TopicPlan *state, int32 partition, OffsetRange range)
 {
 	const OffsetRange *log = &state->logs[partition];
 
@@ -100,7 +100,7 @@ offsets_in(const PlanState *state, int32 partition, OffsetRange range)
 
 /* The part of a partition's log that is at least as new as a time. */
 static double
-newer_part(const PlanState *state, int32 partition, TimestampTz since)
+newer_part(const TopicPlan *state, int32 partition, TimestampTz since)
 {
 	const SegmentStatistics *statistics = state->statistics[partition];
 	int			count = state->statistics_count[partition];
@@ -140,7 +140,7 @@ newer_part(const PlanState *state, int32 partition, TimestampTz since)
  * any: one of the partitions, one message for =, a third for the rest.
  */
 static double
-estimate_rows(PlannerInfo *root, RelOptInfo *baserel, const PlanState *state,
+estimate_rows(PlannerInfo *root, RelOptInfo *baserel, const TopicPlan *state,
 			  const List *clauses, Selectivity others)
 {
 	Selection	selection;
@@ -212,7 +212,7 @@ other_selectivity(PlannerInfo *root, RelOptInfo *baserel, List *clauses)
 static void
 get_rel_size(PlannerInfo *root, RelOptInfo *baserel, Oid relation)
 {
-	PlanState  *state = plan_state(relation);
+	TopicPlan  *state = topic_plan(relation);
 
 	baserel->fdw_private = state;
 	baserel->tuples = 0;
@@ -227,7 +227,7 @@ static void
 estimate_cost(PlannerInfo *root, RelOptInfo *baserel, double read, double rows,
 			  Cost *startup, Cost *total)
 {
-	PlanState  *state = baserel->fdw_private;
+	TopicPlan  *state = baserel->fdw_private;
 	double		batches = ceil(read / state->batch_messages);
 	double		bytes = read * baserel->reltarget->width + batches * BATCH_OVERHEAD;
 	double		pages = Max(ceil(bytes / BLCKSZ), Min(batches, read));
@@ -295,7 +295,7 @@ static void
 add_paths(PlannerInfo *root, RelOptInfo *baserel, double rows, Cost startup, Cost total,
 		  const List *clauses, Relids outer)
 {
-	PlanState  *state = baserel->fdw_private;
+	TopicPlan  *state = baserel->fdw_private;
 	bool		single = state->partitions_count == 1;
 	bool		fixed = single || is_fixed(root, baserel, clauses, COLUMN_PARTITION);
 
@@ -323,7 +323,7 @@ add_paths(PlannerInfo *root, RelOptInfo *baserel, double rows, Cost startup, Cos
 static void
 add_parameterized_path(PlannerInfo *root, RelOptInfo *baserel, Relids outer)
 {
-	PlanState  *state = baserel->fdw_private;
+	TopicPlan  *state = baserel->fdw_private;
 	ParamPathInfo *param;
 	List	   *clauses;
 	double		read;
@@ -371,7 +371,7 @@ is_member_column(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *class,
 static void
 get_paths(PlannerInfo *root, RelOptInfo *baserel, Oid relation)
 {
-	PlanState  *state = baserel->fdw_private;
+	TopicPlan  *state = baserel->fdw_private;
 	Cost		startup;
 	Cost		total;
 	List	   *joins = list_copy(baserel->joininfo);

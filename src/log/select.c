@@ -13,6 +13,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "catalog/cluster.h"
 #include "log/forward.h"
 #include "log/leaders.h"
 #include "log/select.h"

@@ -237,9 +237,17 @@ storage_create_segment(int32 topic, int32 partition, int64 from, int64 to)
 void
 storage_drop_topic(int32 topic)
 {
+	static const char *const tables[] = {"t%d", "t%d_offsets"};
+
 	relation_drop(topic);
-	extension_execute(SPI_OK_UTILITY, "DROP TABLE IF EXISTS pgtopic.t%d, pgtopic.t%d_offsets",
-					  topic, topic);
+	for (int i = 0; i < lengthof(tables); i++)
+	{
+		const char *table = psprintf(tables[i], topic);
+
+		/* not IF EXISTS, which gives a notice */
+		if (OidIsValid(extension_relation(table)))
+			extension_execute(SPI_OK_UTILITY, "DROP TABLE " CATALOG_SCHEMA ".%s", table);
+	}
 	segment_statistics_delete_topic(topic);
 }
 
