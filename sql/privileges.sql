@@ -49,7 +49,7 @@ SELECT create_topic('privileges.grown', segment_messages => 1000);
 SELECT * FROM produce_batch('privileges.grown', array_fill('x'::text, ARRAY[5000]));
 COMMIT;
 RESET ROLE;
-SELECT DISTINCT pg_get_userbyid(relowner) FROM pg_class WHERE oid IN (SELECT ('pgtopic.t' || t::int)::regclass FROM unnest('{privileges.owned,privileges.bytes,privileges.grown}'::topic[]) t);
+SELECT DISTINCT relkind, pg_get_userbyid(relowner) FROM pg_class WHERE relnamespace = 'topics'::regnamespace AND relname LIKE 'privileges.%';
 
 --
 -- The owner, without any right on the catalog or the storage, can do everything with the topic

@@ -36,6 +36,7 @@
 #include "base/compat.h"
 #include "fdw/conditions.h"
 #include "fdw/fdw.h"
+#include "shmem/slots.h"
 #include "storage/segment_statistics.h"
 
 /* Messages of a batch where there are no statistics. */
@@ -71,12 +72,17 @@ topic_plan(Oid relation)
 	for (int p = 0; p < state->partitions_count; p++)
 	{
 		PartitionRow row;
+		SlotState	slot;
 
 		if (partition_row_by_number(state->topic, p, &row))
 		{
 			state->logs[p].from = row.log_start;
 			state->logs[p].to = row.high_watermark;
 		}
+		/* the stored watermark is a little old; what is in shared memory is not */
+		if (slots_available() &&
+			slot_state(&topic_get(state->topic)->partitions[p].slot, &slot) == SLOT_OK)
+			state->logs[p].to = Max(state->logs[p].to, slot.next_offset);
 		state->statistics_count[p] = segment_statistics_read(state->topic, p,
 															 &state->statistics[p]);
 		for (int i = 0; i < state->statistics_count[p]; i++)

@@ -271,8 +271,10 @@ explain(ForeignScanState *node, ExplainState *es)
 											   false),
 							es);
 	}
-	if (flag(scan, PLAN_BACKWARD) || flag(scan, PLAN_PARTITIONS_DESCENDING))
+	if (flag(scan, PLAN_BACKWARD))
 		ExplainPropertyText("Scan Direction", "Backward", es);
+	if (flag(scan, PLAN_PARTITIONS_DESCENDING))
+		ExplainPropertyText("Partition Order", "Descending", es);
 	if (es->analyze)
 	{
 		explain_read("Partitions", scan->partitions_read,

@@ -240,7 +240,7 @@ storage_drop_topic(int32 topic)
 	static const char *const tables[] = {"t%d", "t%d_offsets"};
 
 	relation_drop(topic);
-	for (int i = 0; i < lengthof(tables); i++)
+	for (size_t i = 0; i < lengthof(tables); i++)
 	{
 		const char *table = psprintf(tables[i], topic);
 

@@ -1,0 +1,314 @@
+-- A topic is a relation: topics.<name>.
+
+SET client_min_messages = warning;
+DROP ROLE IF EXISTS regress_relation_owner, regress_relation_producer, regress_relation_consumer, regress_relation_heir;
+RESET client_min_messages;
+SET timezone = 'UTC';
+
+-- EXPLAIN without what depends on what the worker has done already
+CREATE FUNCTION plan(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE line text;
+BEGIN
+    FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
+        RETURN NEXT regexp_replace(regexp_replace(line, 'Segments: read=\d+ skipped=\d+', 'Segments: read=N skipped=N'),
+            '(Batches: read=\d+) skipped=\d+', '\1 skipped=N');
+    END LOOP;
+END $$;
+
+--
+-- The relation
+--
+SELECT create_topic('relation', partitions => 3, segment_messages => 1000);
+SELECT create_topic('relation.json', value_format => 'json');
+SELECT create_topic('relation.bytes', value_format => 'bytes');
+SELECT create_topic('Relation.odd-1') \gset
+SELECT create_topic('relation.one', segment_messages => 1000);
+\d topics.relation
+\d topics."relation.json"
+\d topics."relation.bytes"
+SELECT obj_description('pg_foreign_data_wrapper'::regclass, 'pg_class') IS NULL, srvname FROM pg_foreign_server;
+-- it is no part of the extension, so dumps have it, but goes with it
+SELECT d.deptype, d.refclassid::regclass FROM pg_depend d WHERE d.objid = 'topics.relation'::regclass AND d.classid = 'pg_class'::regclass ORDER BY 1, 2;
+SELECT create_topic('relation');
+CREATE TABLE topics.taken (); SELECT create_topic('taken'); \echo :SQLSTATE
+DROP TABLE topics.taken;
+
+--
+-- INSERT
+--
+INSERT INTO topics.relation (value) VALUES ('no key');
+INSERT INTO topics.relation (key, value, headers, "timestamp") VALUES ('k', 'v', '{"h": 1}', '2020-01-01') RETURNING partition = partition_for_key('relation', 'k') AS right_partition, "timestamp", key, value, headers;
+INSERT INTO topics.relation (partition, key, value) VALUES (1, 'k', 'here'), (NULL, 'k', 'by key') RETURNING partition, log_offset, value;
+INSERT INTO topics.relation DEFAULT VALUES RETURNING key, value, headers;
+-- as produce() does it
+SELECT topics.partition = p.partition AS same FROM produce('relation', 'v', 'k') p, LATERAL (SELECT partition FROM topics.relation WHERE value = 'by key') topics;
+INSERT INTO topics.relation (partition, log_offset, value) VALUES (0, 5, 'x');
+INSERT INTO topics.relation (partition, value) VALUES (3, 'x'); \echo :SQLSTATE
+INSERT INTO topics.relation (partition, value) VALUES (-1, 'x'); \echo :SQLSTATE
+INSERT INTO topics.relation (value, headers) VALUES ('x', '[]'); \echo :SQLSTATE
+INSERT INTO topics.relation (value, "timestamp") VALUES ('x', 'infinity'); \echo :SQLSTATE
+INSERT INTO topics.relation (value) VALUES ('x') ON CONFLICT DO NOTHING; \echo :SQLSTATE
+UPDATE topics.relation SET value = 'x'; \echo :SQLSTATE
+DELETE FROM topics.relation; \echo :SQLSTATE
+TRUNCATE topics.relation; \echo :SQLSTATE
+SELECT is_insertable_into FROM information_schema.tables WHERE table_schema = 'topics' AND table_name = 'relation';
+-- one bad row, and nothing is produced
+INSERT INTO topics.relation (partition, value) SELECT g % 4, 'bad' FROM generate_series(0, 10) g; \echo :SQLSTATE
+SELECT count(*) FROM topics.relation WHERE value = 'bad';
+-- the row of the last partition's own keys
+PREPARE ins (text, text) AS INSERT INTO topics.relation (key, value) VALUES ($1, $2) RETURNING key, value;
+EXECUTE ins ('p', 'prepared');
+EXECUTE ins ('p', NULL);
+DEALLOCATE ins;
+
+-- many rows are stored as few batches
+INSERT INTO topics.relation (partition, value) SELECT 2, 'm' || g FROM generate_series(1, 5000) g;
+
+SELECT count(*) FROM topics.relation WHERE partition = 2 AND value LIKE 'm%';
+DO $$ DECLARE batches int; BEGIN
+    EXECUTE format('SELECT count(*) FROM pgtopic.t%s WHERE partition = 2', 'relation'::topic::int) INTO batches;
+    RAISE NOTICE 'batches are few: %', batches < 100;
+END $$;
+INSERT INTO topics."relation.one" (value) SELECT value FROM topics.relation WHERE partition = 2 AND value LIKE 'm%' ORDER BY log_offset;
+-- what is inserted is not read by the same statement
+INSERT INTO topics."relation.one" (value) SELECT 'again' FROM topics."relation.one" WHERE log_offset < 10;
+SELECT count(*), count(*) FILTER (WHERE value = 'again') AS again FROM topics."relation.one";
+
+--
+-- COPY
+--
+COPY topics."Relation.odd-1" (key, value) FROM stdin;
+a	1
+b	\N
+\.
+COPY topics."Relation.odd-1" (key, value, "timestamp", headers) FROM stdin (FORMAT csv);
+c,"x, y",2021-05-05,"{""a"": 2}"
+d,,,
+\.
+COPY (SELECT key, value FROM topics."Relation.odd-1" ORDER BY log_offset) TO stdout;
+COPY topics."Relation.odd-1" TO stdout; \echo :SQLSTATE
+COPY topics."Relation.odd-1" (log_offset, value) FROM stdin;
+7	x
+\.
+\echo :SQLSTATE
+SELECT count(*) FROM topics."Relation.odd-1";
+
+--
+-- Formats
+--
+INSERT INTO topics."relation.json" (value) VALUES ('{"b": [1, 2], "a": null}'), ('7'), (NULL);
+INSERT INTO topics."relation.json" (value) VALUES ('{'); \echo :SQLSTATE
+SELECT produce('relation.json', '{ "as": "text" }');
+SELECT log_offset, value, value -> 'b' -> 1 AS b FROM topics."relation.json";
+-- JSON that jsonb cannot show does not get in
+SELECT produce('relation.json', '"\u0000"'); \echo :SQLSTATE
+INSERT INTO topics."relation.bytes" (key, value) VALUES ('\x00ff', '\xdeadbeef');
+SELECT log_offset, key, value FROM topics."relation.bytes";
+SELECT pg_typeof(value), pg_typeof(key) FROM topics."relation.bytes";
+
+--
+-- SELECT: what is read
+--
+SELECT plan($$SELECT * FROM topics."relation.one" WHERE log_offset = 4321$$);
+SELECT plan($$SELECT * FROM topics."relation.one" WHERE log_offset BETWEEN 2998 AND 3002$$);
+SELECT plan($$SELECT * FROM topics."relation.one" ORDER BY log_offset LIMIT 3$$);
+SELECT plan($$SELECT * FROM topics."relation.one" ORDER BY log_offset DESC LIMIT 3$$);
+SELECT plan($$SELECT * FROM topics.relation WHERE partition = 2 ORDER BY log_offset DESC LIMIT 3$$);
+SELECT plan($$SELECT * FROM topics.relation WHERE partition = 2 AND log_offset > 4990 ORDER BY partition, log_offset$$);
+SELECT plan($$SELECT * FROM topics.relation WHERE partition IN (0, 2) AND log_offset IN (0, 4000, 4001, 99999)$$);
+SELECT plan($$SELECT * FROM topics."relation.one" WHERE log_offset < 5 AND log_offset > 10$$);
+SELECT plan($$SELECT * FROM topics."relation.one" WHERE log_offset = NULL::int$$);
+SELECT plan($$SELECT * FROM topics."relation.one" WHERE "timestamp" > now() + '1 day'$$);
+SELECT plan($$SELECT * FROM topics.relation ORDER BY partition DESC, log_offset LIMIT 1$$);
+
+SELECT log_offset, value FROM topics."relation.one" WHERE log_offset BETWEEN 2998 AND 3002;
+SELECT log_offset, value FROM topics."relation.one" WHERE log_offset BETWEEN 2998 AND 3002 ORDER BY log_offset DESC;
+SELECT log_offset, value FROM topics."relation.one" WHERE 4999 < log_offset AND log_offset <= 5001;
+SELECT log_offset FROM topics."relation.one" WHERE log_offset = ANY ('{7,3,5000,-1,NULL,3}'::bigint[]) ORDER BY log_offset DESC;
+SELECT log_offset FROM topics."relation.one" WHERE log_offset IN (1, 2, 3) AND log_offset = ANY ('{2,3,4}'::smallint[]) AND log_offset <> 3;
+SELECT count(*) FROM topics."relation.one" WHERE log_offset >= 9223372036854775807 OR log_offset < -1;
+SELECT count(*) FROM topics."relation.one" WHERE log_offset <= 9223372036854775807;
+SELECT partition, min(log_offset), max(log_offset) FROM topics.relation WHERE partition <> 0 AND partition <= 2 GROUP BY 1 ORDER BY 1;
+SELECT count(*) FROM topics.relation WHERE "timestamp" = '2020-01-01';
+SELECT count(*) FROM topics.relation WHERE "timestamp" >= '2020-01-01'::date AND "timestamp" < '2020-01-02'::timestamp;
+SELECT count(*) > 5000 FROM topics.relation WHERE "timestamp" >= current_date - 1;
+SELECT tableoid::regclass, relation IS NOT NULL AS whole FROM topics.relation WHERE key = 'k' AND value = 'here';
+
+-- parameters, joins, rescans
+PREPARE sel (bigint, int[]) AS SELECT partition, value FROM topics.relation WHERE log_offset = $1 AND partition = ANY ($2) ORDER BY 1;
+SET plan_cache_mode = force_generic_plan;
+EXECUTE sel (3000, '{0,2}');
+EXECUTE sel (3001, '{2}');
+EXECUTE sel (NULL, '{2}');
+RESET plan_cache_mode;
+DEALLOCATE sel;
+SELECT plan($$SELECT r.value FROM (VALUES (2, 10), (2, 4000), (1, 0)) w (p, o) JOIN topics.relation r ON r.partition = w.p AND r.log_offset = w.o$$);
+SELECT w.*, r.value FROM (VALUES (2, 10), (2, 4000), (1, 0), (0, 100000)) w (p, o) LEFT JOIN topics.relation r ON r.partition = w.p AND r.log_offset = w.o ORDER BY 1, 2;
+SELECT g, l.log_offset FROM generate_series(1000, 4000, 1500) g, LATERAL (SELECT log_offset FROM topics."relation.one" WHERE log_offset < g ORDER BY log_offset DESC LIMIT 2) l;
+SELECT value, (SELECT o.value FROM topics."relation.one" o WHERE o.log_offset = r.log_offset) AS other FROM topics.relation r WHERE partition = 2 AND log_offset BETWEEN 100 AND 102;
+
+-- cursors
+BEGIN;
+DECLARE c SCROLL CURSOR FOR SELECT log_offset FROM topics."relation.one" ORDER BY log_offset;
+FETCH 2 FROM c;
+SAVEPOINT s;
+INSERT INTO topics."relation.one" (value) VALUES ('later');
+FETCH 1 FROM c;
+ROLLBACK TO s;
+FETCH BACKWARD 2 FROM c;
+FETCH LAST FROM c;
+FETCH ABSOLUTE 3000 FROM c;
+SELECT drop_topic('relation.one');
+ROLLBACK;
+BEGIN;
+DECLARE c CURSOR WITH HOLD FOR SELECT log_offset FROM topics."relation.one" WHERE log_offset < 3;
+COMMIT;
+FETCH ALL FROM c;
+CLOSE c;
+
+-- a transaction sees its own, and what is rolled back is gone
+BEGIN;
+INSERT INTO topics."relation.one" (value) VALUES ('mine');
+SELECT value FROM topics."relation.one" ORDER BY log_offset DESC LIMIT 1;
+SELECT value FROM consume('relation.one', 'g', 10000) WHERE value = 'mine';
+ROLLBACK;
+SELECT value FROM topics."relation.one" ORDER BY log_offset DESC LIMIT 1;
+-- what was deleted is not there
+SELECT delete_messages('relation.one', 0, 4500);
+SELECT min(log_offset), count(*) FROM topics."relation.one";
+SELECT count(*) FROM topics."relation.one" WHERE log_offset < 4500;
+-- a plan goes when the topic gets more partitions
+PREPARE one AS SELECT partition, value FROM topics."relation.one" ORDER BY log_offset DESC LIMIT 1;
+EXECUTE one;
+SELECT add_partitions('relation.one', 2);
+INSERT INTO topics."relation.one" (partition, value) VALUES (1, 'second');
+EXECUTE one;
+DEALLOCATE one;
+
+--
+-- Triggers see what was produced
+--
+CREATE FUNCTION told() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_LEVEL = 'ROW' THEN
+        RAISE NOTICE '% % % % %', TG_WHEN, NEW.partition, NEW.log_offset, NEW.key, NEW.value;
+        IF TG_WHEN = 'BEFORE' THEN NEW.value := upper(NEW.value); END IF;
+        RETURN NEW;
+    END IF;
+    RAISE NOTICE '% statement: %', TG_WHEN, (SELECT count(*) FROM topics.relation WHERE value = 'TOLD');
+    RETURN NULL;
+END $$;
+CREATE TRIGGER before_row BEFORE INSERT ON topics.relation FOR EACH ROW EXECUTE FUNCTION told();
+CREATE TRIGGER after_row AFTER INSERT ON topics.relation FOR EACH ROW EXECUTE FUNCTION told();
+CREATE TRIGGER after_statement AFTER INSERT ON topics.relation EXECUTE FUNCTION told();
+INSERT INTO topics.relation (partition, value) VALUES (1, 'told'), (1, 'told');
+DROP TRIGGER before_row ON topics.relation;
+DROP TRIGGER after_row ON topics.relation;
+DROP TRIGGER after_statement ON topics.relation;
+
+--
+-- Rights
+--
+CREATE ROLE regress_relation_owner;
+CREATE ROLE regress_relation_producer;
+CREATE ROLE regress_relation_consumer;
+CREATE ROLE regress_relation_heir;
+GRANT CREATE ON SCHEMA topics TO regress_relation_owner, regress_relation_heir;
+SET ROLE regress_relation_owner;
+SELECT create_topic('relation.rights');
+GRANT INSERT ON topics."relation.rights" TO regress_relation_producer;
+GRANT SELECT ON topics."relation.rights" TO regress_relation_consumer;
+SET ROLE regress_relation_producer;
+SELECT produce('relation.rights', 'one');
+INSERT INTO topics."relation.rights" (value) VALUES ('two');
+SELECT * FROM consume('relation.rights', 'g'); \echo :SQLSTATE
+SELECT * FROM fetch_messages('relation.rights', 0, 0); \echo :SQLSTATE
+SELECT * FROM topics."relation.rights"; \echo :SQLSTATE
+SELECT commit_offset('g', 'relation.rights', 0, 1); \echo :SQLSTATE
+SELECT alter_topic('relation.rights', 'retention', 'forever'); \echo :SQLSTATE
+SELECT topic, high_watermark FROM partition_status;
+SET ROLE regress_relation_consumer;
+SELECT value FROM topics."relation.rights";
+SELECT value FROM consume('relation.rights', 'g', 1);
+SELECT value FROM fetch_messages('relation.rights', 0, 1);
+SELECT commit_offset('g', 'relation.rights', 0, 1);
+SELECT consumer_group, committed_offset FROM consumer_group_status;
+SELECT produce('relation.rights', 'x'); \echo :SQLSTATE
+INSERT INTO topics."relation.rights" (value) VALUES ('x'); \echo :SQLSTATE
+SELECT reset_offsets('g', 'relation.rights', 'earliest'); \echo :SQLSTATE
+SELECT drop_consumer_group('g', 'relation.rights'); \echo :SQLSTATE
+SELECT delete_messages('relation.rights', 0, 1); \echo :SQLSTATE
+SELECT drop_topic('relation.rights'); \echo :SQLSTATE
+ALTER FOREIGN TABLE topics."relation.rights" OWNER TO regress_relation_consumer; \echo :SQLSTATE
+DROP FOREIGN TABLE topics."relation.rights"; \echo :SQLSTATE
+CREATE FOREIGN TABLE mine (partition int) SERVER pgtopic OPTIONS (topic_id '1'); \echo :SQLSTATE
+SET ROLE regress_relation_producer;
+SELECT consumer_group FROM consumer_group_status;
+RESET ROLE;
+-- the schema's rights count too
+REVOKE USAGE ON SCHEMA topics FROM PUBLIC;
+SET ROLE regress_relation_consumer;
+SELECT value FROM consume('relation.rights', 'g', 1); \echo :SQLSTATE
+RESET ROLE;
+GRANT USAGE ON SCHEMA topics TO PUBLIC;
+REVOKE SELECT ON topics."relation.rights" FROM regress_relation_consumer;
+SET ROLE regress_relation_consumer;
+SELECT value FROM consume('relation.rights', 'g', 1); \echo :SQLSTATE
+RESET ROLE;
+-- a new owner
+ALTER FOREIGN TABLE topics."relation.rights" OWNER TO regress_relation_heir;
+SET ROLE regress_relation_owner;
+SELECT alter_topic('relation.rights', 'retention', 'forever'); \echo :SQLSTATE
+SET ROLE regress_relation_heir;
+SELECT alter_topic('relation.rights', 'retention', 'forever');
+SELECT reset_offsets('g', 'relation.rights', 'earliest');
+RESET ROLE;
+REASSIGN OWNED BY regress_relation_heir TO regress_relation_owner;
+SET ROLE regress_relation_owner;
+SELECT produce('relation.rights', 'x');
+RESET ROLE;
+
+--
+-- By hand
+--
+ALTER FOREIGN TABLE topics.relation RENAME TO other; \echo :SQLSTATE
+ALTER TABLE topics.relation RENAME TO other; \echo :SQLSTATE
+ALTER FOREIGN TABLE topics.relation SET SCHEMA public; \echo :SQLSTATE
+ALTER FOREIGN TABLE topics.relation ADD COLUMN more int; \echo :SQLSTATE
+ALTER FOREIGN TABLE topics.relation DROP COLUMN headers; \echo :SQLSTATE
+ALTER FOREIGN TABLE topics.relation RENAME COLUMN key TO k; \echo :SQLSTATE
+ALTER FOREIGN TABLE topics.relation ALTER COLUMN partition TYPE bigint; \echo :SQLSTATE
+ALTER FOREIGN TABLE topics.relation OPTIONS (SET topic_id '0'); \echo :SQLSTATE
+ALTER FOREIGN TABLE topics.relation OPTIONS (DROP topic_id); \echo :SQLSTATE
+ALTER FOREIGN TABLE topics.relation OPTIONS (ADD retention '1'); \echo :SQLSTATE
+ALTER SCHEMA topics RENAME TO subjects; \echo :SQLSTATE
+DROP SERVER pgtopic CASCADE; \echo :SQLSTATE
+DROP SCHEMA topics CASCADE; \echo :SQLSTATE
+COMMENT ON FOREIGN TABLE topics.relation IS 'may be changed';
+ALTER FOREIGN TABLE topics.relation ALTER COLUMN value SET STATISTICS 10;
+CREATE FOREIGN TABLE topics.alone (partition int) SERVER pgtopic OPTIONS (topic_id '999999');
+SELECT * FROM topics.alone; \echo :SQLSTATE
+INSERT INTO topics.alone VALUES (1); \echo :SQLSTATE
+SELECT create_topic('alone');
+SELECT count(*) FROM topics.alone;
+-- dropping it drops the topic
+SELECT 'relation'::topic::int AS id \gset
+DROP FOREIGN TABLE topics.relation;
+SELECT produce('relation', 'x'); \echo :SQLSTATE
+SELECT count(*) FROM pg_class WHERE relnamespace = 'pgtopic'::regnamespace AND relname LIKE 't' || :id || '\_%';
+SELECT count(*) FROM pgtopic.partition WHERE topic_id = :id;
+BEGIN;
+DROP FOREIGN TABLE topics."relation.json";
+ROLLBACK;
+SELECT count(*) FROM topics."relation.json";
+DROP OWNED BY regress_relation_owner;
+SELECT 'relation.rights'::topic; \echo :SQLSTATE
+SELECT create_topic('relation.rights');
+SELECT drop_topic(t::topic) FROM unnest('{relation.rights,relation.json,relation.bytes,relation.one,alone}'::text[]) t;
+SELECT drop_topic('Relation.odd-1');
+SELECT relname FROM pg_class WHERE relnamespace = 'topics'::regnamespace;
+
+DROP OWNED BY regress_relation_heir, regress_relation_producer, regress_relation_consumer;
+DROP ROLE regress_relation_owner, regress_relation_producer, regress_relation_consumer, regress_relation_heir;
+DROP FUNCTION plan(text);
+DROP FUNCTION told();
