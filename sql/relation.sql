@@ -26,7 +26,7 @@ SELECT create_topic('relation.one', segment_messages => 1000);
 \d topics.relation
 \d topics."relation.json"
 \d topics."relation.bytes"
-SELECT obj_description('pg_foreign_data_wrapper'::regclass, 'pg_class') IS NULL, srvname FROM pg_foreign_server;
+SELECT fdwname, obj_description(w.oid, 'pg_foreign_data_wrapper'), srvname, obj_description(s.oid, 'pg_foreign_server') FROM pg_foreign_data_wrapper w JOIN pg_foreign_server s ON s.srvfdw = w.oid;
 -- it is no part of the extension, so dumps have it, but goes with it
 SELECT d.deptype, d.refclassid::regclass FROM pg_depend d WHERE d.objid = 'topics.relation'::regclass AND d.classid = 'pg_class'::regclass ORDER BY 1, 2;
 SELECT create_topic('relation');
@@ -36,10 +36,13 @@ DROP TABLE topics.taken;
 --
 -- INSERT
 --
-INSERT INTO topics.relation (value) VALUES ('no key');
+SELECT create_topic('relation.sticky', partitions => 3);
+-- one of a transaction's own, which one is chance
+INSERT INTO topics."relation.sticky" (value) SELECT 'no key' FROM generate_series(1, 9);
+SELECT count(*), count(DISTINCT partition) FROM topics."relation.sticky";
 INSERT INTO topics.relation (key, value, headers, "timestamp") VALUES ('k', 'v', '{"h": 1}', '2020-01-01') RETURNING partition = partition_for_key('relation', 'k') AS right_partition, "timestamp", key, value, headers;
 INSERT INTO topics.relation (partition, key, value) VALUES (1, 'k', 'here'), (NULL, 'k', 'by key') RETURNING partition, log_offset, value;
-INSERT INTO topics.relation DEFAULT VALUES RETURNING key, value, headers;
+INSERT INTO topics."relation.sticky" DEFAULT VALUES RETURNING key, value, headers;
 -- as produce() does it
 SELECT topics.partition = p.partition AS same FROM produce('relation', 'v', 'k') p, LATERAL (SELECT partition FROM topics.relation WHERE value = 'by key') topics;
 INSERT INTO topics.relation (partition, log_offset, value) VALUES (0, 5, 'x');
@@ -304,7 +307,7 @@ SELECT count(*) FROM topics."relation.json";
 DROP OWNED BY regress_relation_owner;
 SELECT 'relation.rights'::topic; \echo :SQLSTATE
 SELECT create_topic('relation.rights');
-SELECT drop_topic(t::topic) FROM unnest('{relation.rights,relation.json,relation.bytes,relation.one,alone}'::text[]) t;
+SELECT drop_topic(t::topic) FROM unnest('{relation.rights,relation.json,relation.bytes,relation.one,relation.sticky,alone}'::text[]) t;
 SELECT drop_topic('Relation.odd-1');
 SELECT relname FROM pg_class WHERE relnamespace = 'topics'::regnamespace;
 

@@ -9,6 +9,7 @@
 
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -25,6 +26,7 @@
 
 #include "catalog/extension.h"
 #include "catalog/relations.h"
+#include "catalog/topics.h"
 #include "storage/relation.h"
 
 /*
@@ -147,6 +149,38 @@ relation_try_drop(int32 topic)
 
 	if (OidIsValid(relation))
 		(void) try_drop(relation);
+}
+
+/* A trigger on the topic's row calls this: only a command of its own sees that row. */
+Oid
+relation_adopt(int32 topic)
+{
+	ExtensionOwner saved;
+	Oid			relation = InvalidOid;
+
+	if (!relations_exist())
+		return InvalidOid;
+	extension_owner_begin(&saved);
+	SPI_connect();
+	extension_execute(SPI_OK_SELECT, "SELECT name, value_format FROM pgtopic.topic WHERE id = %d", topic);
+	if (SPI_processed == 1)
+	{
+		char	   *name = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		ValueFormat format = value_format(SPI_getvalue(SPI_tuptable->vals[0],
+													   SPI_tuptable->tupdesc, 2));
+
+		if (!OidIsValid(relation_of_topic(topic, name)))
+		{
+			relation_make(topic, name, format,
+						  relation_owner(extension_relation(psprintf("t%d", topic))), false);
+			topic_invalidate(topic);
+		}
+		CommandCounterIncrement();
+		relation = relation_of_topic(topic, name);
+	}
+	SPI_finish();
+	extension_owner_end(&saved);
+	return relation;
 }
 
 static bool

@@ -35,6 +35,13 @@ extern void relation_drop(int32 topic);
 extern void relation_try_drop(int32 topic);
 
 /*
+ * Makes the relation of a topic of a dump, or a database, of before version 0.4.0, where
+ * the root table was its owner's; does nothing if it is there.  Returns it, or InvalidOid.
+ * Unlike the others it sees to SPI and the extension's owner itself.
+ */
+extern Oid	relation_adopt(int32 topic);
+
+/*
  * What an event trigger calls after a relation was altered: an error if it is that of a
  * topic, and no longer as that needs it.
  */

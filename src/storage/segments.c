@@ -358,8 +358,7 @@ storage_adopt(int32 topic)
 	ObjectAddress root_address;
 	ObjectAddress positions_address;
 	ObjectAddress relation_address;
-	ExtensionOwner saved;
-	TopicRow	row;
+	Oid			relation;
 
 	if (!OidIsValid(root) || !OidIsValid(positions))
 		return;
@@ -376,21 +375,10 @@ storage_adopt(int32 topic)
 	depend_on(&root_address, &extension_address);
 	depend_on(&positions_address, &root_address);
 
-	if (!relations_exist() || !topic_row_by_id(topic, &row))
-		return;
-	if (!OidIsValid(relation_of_topic(topic, row.name)))
+	relation = relation_adopt(topic);
+	if (OidIsValid(relation))
 	{
-		/* a dump, or a database, of before version 0.4.0: the root was its owner's */
-		extension_owner_begin(&saved);
-		SPI_connect();
-		relation_make(topic, row.name, row.format, relation_owner(root), false);
-		SPI_finish();
-		extension_owner_end(&saved);
-		topic_invalidate(topic);
-	}
-	if (OidIsValid(relation_of_topic(topic, row.name)))
-	{
-		ObjectAddressSet(relation_address, RelationRelationId, relation_of_topic(topic, row.name));
+		ObjectAddressSet(relation_address, RelationRelationId, relation);
 		depend_on(&relation_address, &extension_address);
 	}
 }

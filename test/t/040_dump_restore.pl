@@ -37,7 +37,11 @@ SELECT create_topic('empty');
 SET ROLE alice;
 SELECT create_topic('hers');
 SELECT produce('hers', 'x');
+GRANT INSERT ON topics.hers TO bob;
+COMMENT ON FOREIGN TABLE topics.hers IS 'her topic';
+
 RESET ROLE;
+CREATE VIEW public.hers AS SELECT log_offset, value FROM topics.hers;
 SELECT produce_batch('orders', ARRAY(SELECT 'v' || n FROM generate_series(1, 5000) n), ARRAY(SELECT 'k' || n % 50 FROM generate_series(1, 5000) n));
 SELECT produce('orders', repeat('long ', 100000), 'k1', '{"a": 1}', "timestamp" => '2020-01-01 00:00:00+00');
 SELECT produce('orders', NULL::text, 'tombstone');
@@ -82,6 +86,8 @@ my %content = (
 	producers => "SELECT * FROM producer_status ORDER BY 1, 2, 3",
 	messages => "SELECT t.topic, m.partition, m.log_offset, m.timestamp, md5(m.key), md5(m.value), m.headers FROM partition_status t, fetch_messages_bytes(t.topic, t.partition, t.log_start_offset, 100000) m ORDER BY 1, 2, 3",
 	owners => "SELECT relname, relowner::regrole FROM pg_class WHERE relnamespace = 'pgtopic'::regnamespace AND relname ~ '^t[0-9]+' AND relkind IN ('r', 'p') ORDER BY relname COLLATE \"C\"",
+	relations => "SELECT relname, relowner::regrole, relacl, obj_description(c.oid, 'pg_class'), ftoptions FROM pg_class c JOIN pg_foreign_table ON ftrelid = c.oid WHERE relnamespace = 'topics'::regnamespace ORDER BY relname COLLATE \"C\"",
+	'relations, read' => "SELECT partition, log_offset, \"timestamp\", key, value, headers FROM topics.orders ORDER BY 1, 2; SELECT value FROM topics.docs ORDER BY log_offset; SELECT * FROM hers",
 	options => "SELECT relname, reloptions FROM pg_class WHERE relnamespace = 'pgtopic'::regnamespace AND relkind IN ('r', 'p') ORDER BY relname COLLATE \"C\"",
 	compression => "SELECT attrelid::regclass, attname, attcompression FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'pgtopic'::regnamespace AND relkind = 'r' AND attnum > 0 ORDER BY relname COLLATE \"C\", attnum",
 	extension => "SELECT classid::regclass, deptype, count(*) FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pgtopic') GROUP BY 1, 2 ORDER BY 1, 2",
@@ -169,13 +175,14 @@ sub check
 	result_is($t, "SELECT value FROM fetch_messages('hers', 0, 0)", 'x', '... the owner uses her topic');
 	$t->query_ok('SET ROLE bob');
 	error_is($t, "SELECT fetch_messages('hers', 0, 0)", '42501', undef, '... and nobody else');
+	result_is($t, "SELECT log_offset > 0 FROM produce('hers', 'bob''s')", 't', '... but whom she has given the right to produces');
 	$t->query_ok('RESET ROLE');
 
 	# it can go
 	$t->query_ok("SELECT drop_topic('empty')");
 	is($t->query_ok("SELECT count(*) FROM pg_class c LEFT JOIN pgtopic.topic ON 't' || id = substring(relname FROM '^t[0-9]+') WHERE relnamespace = 'pgtopic'::regnamespace AND relname ~ '^t[0-9]+_?' AND relkind IN ('r', 'p') AND id IS NULL"), '0',
 		"$case: drop_topic() takes all its tables along");
-	$t->query_ok('DROP TABLE aaa.notes, zzz.notes, public.notes, zzz.parted CASCADE; DROP FUNCTION aaa.note(text)');
+	$t->query_ok('DROP TABLE aaa.notes, zzz.notes, public.notes, zzz.parted CASCADE; DROP FUNCTION aaa.note(text); DROP VIEW hers');
 	$t->query('DROP EXTENSION pgtopic');
 	is($t->error, '', "$case: DROP EXTENSION works");
 	result_is($t, <<'EOT', '0|0|0|0', '... and leaves nothing behind');
