@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "lib/stringinfo.h"
 #include "utils/timestamp.h"
 
@@ -16,6 +17,7 @@
 #include "log/waiting.h"
 #include "shmem/cluster_state.h"
 #include "shmem/slots.h"
+#include "storage/partition_state.h"
 
 #define NO_LEADER_WAIT_MS	1000
 
@@ -25,6 +27,14 @@ partition_is_ready_here(const LogPartition *partition)
 	/* who has written to it already goes on, since that is what is waited for */
 	return partition_is_led_here(partition) &&
 		(partition->successor == 0 || slot_is_mine(&partition->slot));
+}
+
+/* A transaction that keeps the slot from being given back does not wait for that. */
+bool
+partition_is_stale_here(const LogPartition *partition)
+{
+	return partition->leader != 0 && partition_is_led_here(partition) && !RecoveryInProgress() &&
+		partition_slot_is_stale(partition) && !slot_is_mine(&partition->slot);
 }
 
 int
@@ -66,14 +76,23 @@ partition_leader(int32 topic_id, int32 number, bool writing)
 		LogPartition *partition = topic_partition_get(topic_get(topic_id), number);
 
 		bool		gone = cluster_state_is_fenced(partition->leader);
+		bool		ready = !writing || partition->successor == 0 || partition_is_ready_here(partition);
 
-		if ((!writing || partition->successor == 0 || partition_is_ready_here(partition)) && !gone)
+		if (ready && !gone && !partition_is_stale_here(partition))
 			return partition_is_led_here(partition) ? 0 : partition->leader;
 		if (start == 0)
 			start = GetCurrentTimestamp();
 		/* the metadata may be half applied */
 		if (gone && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), NO_LEADER_WAIT_MS))
 			error_no_leader(partition);
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), HANDOVER_WAIT_MS) &&
+			partition_is_stale_here(partition))
+			ereport(ERROR,
+					(errcode(ERRCODE_NOT_LEADER),
+					 errmsg("broker %d has not yet begun to lead partition %d of topic \"%s\" again",
+							partition->leader, number, partition->topic->name),
+					 errdetail("Transactions are open that wrote to it before."),
+					 errhint("The transaction might succeed if retried.")));
 		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), HANDOVER_WAIT_MS))
 			ereport(ERROR,
 					(errcode(ERRCODE_NOT_LEADER),

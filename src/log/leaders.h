@@ -28,6 +28,13 @@
  */
 extern int	leader_wait_ms(void);
 
+/*
+ * This broker has come to lead the partition again, and its slot does not know yet: it tells
+ * of the log as it was.  So for a moment after the catalog has changed, and for as long as
+ * transactions are open that have written to it before.
+ */
+extern bool partition_is_stale_here(const LogPartition *partition);
+
 /* Whether the partition can be written to here and now. */
 extern bool partition_is_ready_here(const LogPartition *partition);
 

@@ -147,7 +147,7 @@ fetch(int32 topic_id, int32 number, int64 from, int64 max, Deadline deadline, bo
 		topic_check_consume(topic);
 		partition = topic_partition_get(topic, number);
 
-		if (!partition_is_led_here(partition))
+		if (!partition_is_led_here(partition) || partition_is_stale_here(partition))
 		{
 			int32		leader;
 

@@ -70,7 +70,8 @@ led_partition(Topic *topic, int32 number, bool writing)
 				 errmsg("topic \"%s\" has no partition %d at broker %d",
 						topic->name, number, cluster_self())));
 	partition = topic_partition_get(topic, number);
-	if (writing ? !partition_is_ready_here(partition) : !partition_is_led_here(partition))
+	if ((writing ? !partition_is_ready_here(partition) : !partition_is_led_here(partition)) ||
+		partition_is_stale_here(partition))
 		error_not_leader(partition);
 	return partition;
 }

@@ -211,6 +211,25 @@ $one->query_ok("SELECT produce_batch('t', ARRAY[NULL, 'v', NULL], headers => ARR
 result_is($two, "SELECT value IS NULL, headers, timestamp < '2003-01-01' FROM fetch_messages('t', 3, 0, 10000) ORDER BY log_offset DESC LIMIT 3",
 	"t||t\nf|{}|f\nt||t", 'a batch with NULLs, headers and timestamps');
 
+# --- a leader that has led before ---
+
+# What it knows of the log is from then for as long as transactions of then are open: an offset that is there was
+# "out of range".
+{
+	my $before = session($node, 'b1');
+	$before->query_ok("BEGIN; SELECT produce('t', 'of before', partition => 0)");
+	sql($node, "UPDATE pgtopic.partition SET leader_epoch = leader_epoch + 1 WHERE topic_id = 't'::topic::int AND partition = 0;"
+		. " UPDATE pgtopic.topic SET name = name WHERE name = 't'", 'b1');
+	error_is($one, "SELECT count(*) FROM fetch_messages('t', 0, 1000000)", '57P03', qr/has not yet begun to lead partition 0 of topic "t" again/,
+		'a leader that does not know the log yet says so');
+	error_is($two, "SELECT commit_offset('g', 't', 0, 1000000)", '57P03', undef, '... at another broker too');
+	$before->query_ok('ROLLBACK');
+	$before->quit;
+	sql($node, "UPDATE pgtopic.partition SET leader_epoch = leader_epoch - 1 WHERE topic_id = 't'::topic::int AND partition = 0;"
+		. " UPDATE pgtopic.topic SET name = name WHERE name = 't'", 'b1');
+	error_is($one, "SELECT count(*) FROM fetch_messages('t', 0, 1000000)", '22003', undef, '... and answers when they have ended');
+}
+
 # --- fetch ---
 
 my $end = $two->query_ok("SELECT log_end_offset FROM partition_status WHERE topic = 't' AND partition = 2");
