@@ -37,7 +37,7 @@ my $old_state = $s[1]->query_ok($old);
 my $positions = 'SELECT topic, partition, committed_offset, lag FROM consumer_group_status ORDER BY 1, 2';
 my $old_positions = $s[1]->query_ok($positions);
 $s[1]->query_ok('ALTER EXTENSION pgtopic UPDATE');
-result_is($s[1], "SELECT extversion FROM pg_extension WHERE extname = 'pgtopic'", '0.3.0', '... is updated');
+result_is($s[1], "SELECT extversion FROM pg_extension WHERE extname = 'pgtopic'", '0.4.0', '... is updated');
 result_is($s[1], $old, $old_state, '... its topics are as they were');
 result_is($s[1], $positions, $old_positions, '... and its groups');
 $s[1]->query_ok("SELECT allow_peer('pgtopic_peer')");
