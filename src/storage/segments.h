@@ -47,7 +47,7 @@ extern void storage_create_partition(int32 topic, int32 partition, int64 segment
 /* Makes one segment more, [from, to), and attaches it. */
 extern void storage_create_segment(int32 topic, int32 partition, int64 from, int64 to);
 
-/* Drops all tables of a topic, or of one partition, as far as they are there, and its statistics. */
+/* Drops all tables of a topic, or of one partition, as far as they are there; with their statistics. */
 extern void storage_drop_topic(int32 topic);
 extern void storage_drop_partition(int32 topic, int32 partition);
 
