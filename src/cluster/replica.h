@@ -80,9 +80,10 @@ extern bool replica_is_quiet(const Replica *replica);
 
 /*
  * Removes what may differ from the leader's, whose log goes from log_start to
- * log_end, with the statistics of segments that it was in, and sets replica->from_offset.  Below the watermark that the last leader
- * has stored here all in-sync replicas agree; a copy that was not complete starts
- * again from where it began.
+ * log_end, and the statistics of segments that it was in, and sets
+ * replica->from_offset.  Below the watermark that the last leader has stored here all
+ * in-sync replicas agree; a copy that was not complete starts again from where it
+ * began.
  */
 extern void replica_cut(Replica *replica, int64 log_start);
 

@@ -16,6 +16,7 @@ pgtopic.checkpoint_interval = '100ms'
 pgtopic.broker_session_timeout = '2s'
 pgtopic.replica_lag_time_max = '3s'
 pgtopic.leader_rebalance_interval = -1
+pgtopic.retention_check_interval = '200ms'
 wal_sender_timeout = 4s
 wal_receiver_timeout = 4s
 EOC
@@ -27,7 +28,7 @@ sub topic_at
 	my ($name, @replicas) = @_;
 	my $factor = @replicas;
 	local $" = ',';
-	$cluster->ask_ok(1, "SELECT create_topic('$name', replication_factor => $factor, min_insync_replicas => 1, retention => NULL)");
+	$cluster->ask_ok(1, "SELECT create_topic('$name', replication_factor => $factor, min_insync_replicas => 1, retention => NULL, segment_messages => 1000)");
 	$cluster->wait_in_sync(undef, "topic $name is there");
 	$cluster->ask_ok(1, "SELECT move_partition('$name', 0, '{@replicas}')");
 	$cluster->wait_until(1, "SELECT replicas = '{@replicas}' FROM partition_status WHERE topic::text = '$name'");
@@ -149,6 +150,12 @@ sub only_one_in_sync
 	$cluster->stop(2);
 	$cluster->wait_until(3, "SELECT isr = '{1}' FROM partition_status WHERE topic::text = '$topic'");
 	$cluster->ask_ok(1, "SELECT produce('$topic', 'only at one')");
+	the_one_in_sync_goes();
+	return;
+}
+
+sub the_one_in_sync_goes
+{
 	$cluster->kill9(1);
 	$cluster->start(2);
 	$cluster->wait_until($_, 'SELECT state FROM broker_status WHERE broker = 1', undef, 'fenced') for 2, 3;
@@ -199,6 +206,38 @@ topic_at('unclean', 1, 2);
 	is(values_at($_, 'unclean'), 'first other', "... it has given up what the new one has not, as broker $_ sees") for 1 .. 3;
 	$cluster->same_content('unclean', '... its tables too');
 	$s->quit;
+}
+
+# --- statistics of what was lost ---
+
+topic_at('counted', 1, 2);
+{
+	my $id = $cluster->ask_ok(1, "SELECT 'counted'::topic::int");
+	my $produce = sub {
+		my ($broker, $count, $year) = @_;
+		$cluster->ask_ok($broker, "SELECT count(*) FROM produce_batch('counted', ARRAY(SELECT 'v' || n FROM generate_series(1, $count) n),"
+			  . " timestamps => ARRAY(SELECT timestamptz '$year-02-01' + n * interval '1 hour' FROM generate_series(1, $count) n))");
+	};
+	my $counted = sub {
+		my ($broker, $expected, $name) = @_;
+		local $Test::Builder::Level = $Test::Builder::Level + 1;
+		$cluster->wait_until($broker, "SELECT concat_ws(' ', count(*), extract(year FROM min(min_timestamp)), extract(year FROM max(max_timestamp))) FROM pgtopic.segment_statistics WHERE topic_id = $id", $name, $expected);
+		$cluster->wait_until($broker, recount_statistics('counted', $id), '... which are right', '');
+	};
+	$produce->(1, 1600, 2001);
+	$counted->($_, '1 2001 2001', "broker $_ has statistics of what is complete") for 1, 2;
+	$cluster->stop(2);
+	$cluster->wait_until(3, "SELECT isr = '{1}' FROM partition_status WHERE topic::text = 'counted'");
+	$produce->(1, 3000, 2011);
+	$counted->(1, '4 2001 2011', '... and of what it alone has');
+	the_one_in_sync_goes();
+	$cluster->ask_ok(3, "SELECT elect_leader('counted', 0, 2, unclean => true)");
+	$produce->(2, 1500, 1991);
+	$counted->(2, '3 1991 2001', 'another one leads that has not got it, and has other messages');
+	$cluster->start(1);
+	$cluster->wait_in_sync(undef, 'the old leader is back, and in sync');
+	$counted->($_, '3 1991 2001', "broker $_ has statistics of what there is now") for 1, 2;
+	$cluster->same_content('counted');
 }
 
 $cluster->stop_all;

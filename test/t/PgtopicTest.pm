@@ -20,6 +20,7 @@ our @EXPORT = qw(
   wait_event_is await_waiting
   start_writing kill_backend
   await_workers worker_pid
+  recount_statistics
   log_is_clean
 );
 
@@ -182,6 +183,32 @@ sub await_workers
 	return wait_until($session, <<'EOC', $name);
 SELECT count(*) = 2 FROM worker_status w JOIN pg_stat_activity a ON a.pid = w.pid
 WHERE w.state IN ('running', 'waiting') AND a.backend_type = 'pgtopic ' || w.worker
+EOC
+}
+
+# SQL for where the statistics of complete segments are not what the storage of a topic has; '' if they agree,
+# and all are there.  Where messages have been deleted the timestamps are bounds.
+sub recount_statistics
+{
+	my ($topic, $id) = @_;
+	return <<"EOC";
+WITH batches AS (
+    SELECT s.partition, s.from_offset, s.to_offset, b.last_offset - b.base_offset + 1 AS messages,
+           (SELECT min(t) FROM unnest(COALESCE(b.timestamps, ARRAY[b."timestamp"])) t) AS oldest,
+           (SELECT max(t) FROM unnest(COALESCE(b.timestamps, ARRAY[b."timestamp"])) t) AS newest
+    FROM segment_status s JOIN pgtopic.partition p ON p.topic_id = $id AND p.partition = s.partition AND s.to_offset <= p.high_watermark
+    LEFT JOIN pgtopic.t$id b ON b.tableoid = s.segment::oid
+    WHERE s.topic = '$topic'
+), counted AS (
+    SELECT partition, from_offset, to_offset, COALESCE(sum(messages), 0) AS messages, count(messages) AS batches, min(oldest) AS oldest, max(newest) AS newest
+    FROM batches GROUP BY 1, 2, 3
+)
+SELECT COALESCE(string_agg(concat_ws(' ', 'partition', COALESCE(c.partition, s.partition), 'segment', COALESCE(c.from_offset, s.from_offset)), ', '), '')
+FROM counted c FULL JOIN (SELECT * FROM pgtopic.segment_statistics WHERE topic_id = $id) s USING (partition, from_offset, to_offset)
+WHERE c.messages IS DISTINCT FROM s.messages OR c.batches IS DISTINCT FROM s.batches
+    OR c.oldest < s.min_timestamp OR c.newest > s.max_timestamp
+    OR (c.from_offset >= (SELECT log_start_offset FROM pgtopic.partition p WHERE p.topic_id = $id AND p.partition = c.partition)
+        AND (c.oldest, c.newest) IS DISTINCT FROM (s.min_timestamp, s.max_timestamp))
 EOC
 }
 
