@@ -23,9 +23,10 @@ SELECT create_topic('relation.json', value_format => 'json');
 SELECT create_topic('relation.bytes', value_format => 'bytes');
 SELECT create_topic('Relation.odd-1') \gset
 SELECT create_topic('relation.one', segment_messages => 1000);
-\d topics.relation
-\d topics."relation.json"
-\d topics."relation.bytes"
+SELECT c.relname, string_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod), ', ' ORDER BY a.attnum) AS columns
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+WHERE c.relkind = 'f' AND c.relname IN ('relation', 'relation.json', 'relation.bytes') GROUP BY 1 ORDER BY 1;
+SELECT f.ftoptions = ARRAY['topic_id=' || 'relation'::topic::int] AS topic_id FROM pg_foreign_table f WHERE ftrelid = 'topics.relation'::regclass;
 SELECT fdwname, obj_description(w.oid, 'pg_foreign_data_wrapper'), srvname, obj_description(s.oid, 'pg_foreign_server') FROM pg_foreign_data_wrapper w JOIN pg_foreign_server s ON s.srvfdw = w.oid;
 -- it is no part of the extension, so dumps have it, but goes with it
 SELECT d.deptype, d.refclassid::regclass FROM pg_depend d WHERE d.objid = 'topics.relation'::regclass AND d.classid = 'pg_class'::regclass ORDER BY 1, 2;
