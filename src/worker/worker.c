@@ -181,7 +181,8 @@ worker_describe(const char *what, int32 topic)
 	char	   *description;
 
 	worker_begin_transaction();
-	name = topic_name_by_id(topic);
+	/* the extension may have been dropped since the last look */
+	name = extension_exists() ? topic_name_by_id(topic) : NULL;
 	description = MemoryContextStrdup(context, name ? psprintf("%s of topic \"%s\"", what, name) :
 									  psprintf("%s of topic #%d", what, topic));
 	CommitTransactionCommand();
