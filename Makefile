@@ -84,6 +84,10 @@ bench:
 bench-cluster:
 	@$(SCRIPT) test/scripts/with-server.sh --build --copy --servers 3 -o 'fsync = on' test/bench/cluster.sh
 
+# A topic as a relation: COPY and SELECT.
+bench-relation:
+	@$(SCRIPT) test/scripts/with-server.sh --build --copy -o 'fsync = on' test/bench/relation.sh
+
 # How long a dead leader is missed.
 bench-failover:
 	@$(SCRIPT) test/scripts/with-server.sh --build --copy --servers 3 -o 'fsync = on' test/bench/cluster.sh failover
@@ -99,4 +103,4 @@ FORCE:
 
 .PHONY: all install installdirs uninstall clean distclean maintainer-clean FORCE deps test installcheck \
 	check-deps check-unit check-regress check-isolation check-tap check-checker \
-	demo demo-stop bench bench-cluster bench-failover torture test-versions
+	demo demo-stop bench bench-cluster bench-failover bench-relation torture test-versions

@@ -211,6 +211,36 @@ $one->query_ok("SELECT produce_batch('t', ARRAY[NULL, 'v', NULL], headers => ARR
 result_is($two, "SELECT value IS NULL, headers, timestamp < '2003-01-01' FROM fetch_messages('t', 3, 0, 10000) ORDER BY log_offset DESC LIMIT 3",
 	"t||t\nf|{}|f\nt||t", 'a batch with NULLs, headers and timestamps');
 
+# --- a topic as a relation ---
+
+{
+	my $all = 'SELECT count(*), count(DISTINCT partition), sum(log_offset), md5(string_agg(coalesce(value, key, \'\'), \',\' ORDER BY partition, log_offset)) FROM topics.t';
+	my $here = $one->query_ok($all);
+	like($here, qr/^\d{4,}\|4\|/, 'a SELECT reads all partitions, wherever they are');
+	result_is($two, $all, $here, '... and the same at the other broker');
+	for my $where ('partition = 2', 'partition = 3 AND log_offset > 5', 'partition IN (0, 2) AND log_offset IN (0, 1, 3, 700, 1500)', "partition = 2 AND log_offset BETWEEN 400 AND 2600")
+	{
+		for my $order ('partition, log_offset', 'partition DESC, log_offset DESC', 'partition, log_offset DESC')
+		{
+			my $query = "SELECT partition, log_offset, md5(value), key, headers, timestamp FROM topics.t WHERE $where ORDER BY $order";
+			is($one->query_ok($query), $two->query_ok($query), "$where ORDER BY $order: the same at both");
+		}
+	}
+	result_is($one, "SELECT string_agg((partition, log_offset)::text, ' ') FROM (SELECT * FROM topics.t WHERE partition = 2 ORDER BY log_offset DESC LIMIT 3) m",
+		$two->query_ok("SELECT string_agg((partition, log_offset)::text, ' ') FROM (SELECT * FROM topics.t WHERE partition = 2 ORDER BY log_offset DESC LIMIT 3) m"), 'the last messages of the other broker');
+	my $large = "SELECT value = repeat('x', 1000) FROM topics.t WHERE partition = 2 AND value LIKE 'xxxxxxxxxx%'";
+	result_is($one, "SELECT count(*) >= 3000, bool_and(o) FROM ($large) m (o)", 't|t', 'many pieces');
+
+	$one->query_ok("BEGIN; INSERT INTO topics.t (partition, value) SELECT n % 4, 'inserted ' || n FROM generate_series(1, 400) n");
+	my $mine = "SELECT count(*), count(DISTINCT partition) FROM topics.t WHERE value LIKE 'inserted %'";
+	result_is($one, $mine, '400|4', 'a transaction sees what it has inserted, at the other broker too');
+	result_is($two, $mine, '0|0', '... which nobody else does');
+	$one->query_ok('COMMIT');
+	result_is($two, $mine, '400|4', '... until it has committed');
+	result_is($one, "INSERT INTO topics.t (partition, value) VALUES (2, 'returned') RETURNING partition, log_offset > 1000, value", '2|t|returned', 'RETURNING of the other broker');
+	error_is($one, 'DROP FOREIGN TABLE topics.t', '0A000', qr/cannot be dropped in a cluster.*drop_topic\(\)/s, 'a relation is not dropped by hand in a cluster');
+}
+
 # --- a leader that has led before ---
 
 # What it knows of the log is from then for as long as transactions of then are open: an offset that is there was
