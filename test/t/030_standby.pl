@@ -50,6 +50,8 @@ catch_up();
 result_is($r, read_values(0), 'm0 m1 m2 m3 m4 m5', 'the standby reads what the primary has');
 result_is($r, "SELECT key, value FROM fetch_messages_bytes('blobs', 0, 0)", '\x01|\xff', '... bytes too');
 result_is($r, "SELECT value FROM fetch_messages('late', 0, 0)", 'x', '... and topics made since');
+result_is($r, "SELECT string_agg(value, ' ') FROM (SELECT value FROM topics.t WHERE partition = 0 ORDER BY log_offset DESC LIMIT 3) m", 'm5 m4 m3', '... as a relation, too');
+error_is($r, "INSERT INTO topics.t (value) VALUES ('x')", '25006', undef, '... to which nothing is written');
 error_is($r, "SELECT fetch_messages('t', 0, 100)", '22003', qr/ends at 6/, 'an offset out of range is an error with the range');
 result_is($r, "SELECT log_offset FROM offsets_at('t', '-infinity') WHERE partition = 0", '0', 'offsets_at() works');
 result_is($r, "SELECT log_offset FROM offsets_at('t', 'infinity') WHERE partition = 0", '6', '... at the end too');
@@ -70,6 +72,7 @@ wait_until($s, "SELECT min(from_offset) = 2000 FROM segment_status WHERE topic =
 catch_up();
 error_is($r, "SELECT fetch_messages('t', 1, 2000)", '22003', qr/starts at 2500/, 'messages that were deleted');
 result_is($r, "SELECT count(*) FROM fetch_messages('t', 1, 2500, 100000)", '2500', '... and those that were not');
+result_is($r, "SELECT count(*), min(log_offset) FROM topics.t WHERE partition = 1", '2500|2500', '... nor as a relation');
 $s->query_ok("SELECT drop_topic('late')");
 catch_up();
 error_is($r, "SELECT fetch_messages('late', 0, 0)", '42704', qr/"late" does not exist/, 'a topic that was dropped');
