@@ -28,6 +28,12 @@
 #include "varatt.h"
 #endif
 
+/* 18: what extensions say in EXPLAIN has headers of its own */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
 #if PG_VERSION_NUM < 150000
 #error "pgtopic needs PostgreSQL 15 or later"
 #endif
