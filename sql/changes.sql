@@ -284,7 +284,16 @@ CREATE OR REPLACE TRIGGER "Publish" AFTER INSERT ON changes_errors FOR EACH ROW 
 INSERT INTO changes_errors VALUES (1); \echo :SQLSTATE
 CREATE OR REPLACE TRIGGER "Publish" AFTER INSERT ON changes_errors FOR EACH ROW EXECUTE FUNCTION produce_changes('changes.rows', 'id');
 \set SHOW_CONTEXT errors
-INSERT INTO changes_errors VALUES (1, repeat('x', 1048576)); \echo :SQLSTATE
+-- how long it is depends on the time's last digits, which are left out where they are 0
+DO $$
+DECLARE
+    code text; message text; context text;
+BEGIN
+    INSERT INTO changes_errors VALUES (1, repeat('x', 1048576));
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, context = PG_EXCEPTION_CONTEXT;
+    RAISE NOTICE '% % [%]', code, regexp_replace(message, '10487\d\d', '10487NN'), split_part(context, E'\n', 1);
+END $$;
 DROP TRIGGER "Publish" ON changes_errors;
 INSERT INTO changes_errors VALUES (1);
 CREATE TRIGGER publish AFTER INSERT ON changes_errors FOR EACH STATEMENT EXECUTE FUNCTION produce_changes('changes.rows');
