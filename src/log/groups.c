@@ -15,6 +15,7 @@
 #include "catalog/relations.h"
 #include "log/consume.h"
 #include "log/forward.h"
+#include "log/leaders.h"
 #include "shmem/slots.h"
 #include "storage/partition_state.h"
 #include "storage/positions.h"
@@ -100,6 +101,8 @@ group_commit_here(LogPartition *partition, const char *group, int64 offset)
 
 	partition_state(partition, &state);
 	start = partition_log_start(partition);
+	if (offset > state.high_watermark)
+		leader_check_state(partition, &state);
 	if (offset < start || offset > state.high_watermark)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),

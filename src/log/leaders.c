@@ -29,12 +29,30 @@ partition_is_ready_here(const LogPartition *partition)
 		(partition->successor == 0 || slot_is_mine(&partition->slot));
 }
 
-/* A transaction that keeps the slot from being given back does not wait for that. */
+/*
+ * A slot that nobody uses goes here and now.  A transaction that keeps it from going does
+ * not wait for that.
+ */
 bool
 partition_is_stale_here(const LogPartition *partition)
 {
 	return partition->leader != 0 && partition_is_led_here(partition) && !RecoveryInProgress() &&
-		partition_slot_is_stale(partition) && !slot_is_mine(&partition->slot);
+		partition_slot_is_stale(partition) && !slot_is_mine(&partition->slot) &&
+		!slot_forget_older(&partition->slot.key, partition->leader_epoch);
+}
+
+/*
+ * Between a look at who leads and one at the slot a process may be stopped, and its broker
+ * deposed, its copy cut, and the slot filled from that.  Leaders change with their epoch alone.
+ */
+void
+leader_check_state(const LogPartition *partition, const SlotState *state)
+{
+	if (partition->leader == 0 || RecoveryInProgress())
+		return;
+	partition_check_not_cut_off(partition);
+	if (state->leader_epoch != partition->leader_epoch)
+		error_not_leader(partition);
 }
 
 int

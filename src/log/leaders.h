@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "catalog/topics.h"
+#include "shmem/slots.h"
 
 /* What a broker says that is not asked the right thing. */
 #define ERRCODE_NOT_LEADER	ERRCODE_CANNOT_CONNECT_NOW
@@ -30,10 +31,17 @@ extern int	leader_wait_ms(void);
 
 /*
  * This broker has come to lead the partition again, and its slot does not know yet: it tells
- * of the log as it was.  So for a moment after the catalog has changed, and for as long as
- * transactions are open that have written to it before.
+ * of the log as it was.  So for as long as transactions are open that have written to it
+ * before.
  */
 extern bool partition_is_stale_here(const LogPartition *partition);
+
+/*
+ * To be called before somebody is told that there is no such offset by the state of a
+ * partition that was led here just now.  An error (57P03) if others may know better: this
+ * broker is cut off, or the state is of another leader epoch than the one in which it led.
+ */
+extern void leader_check_state(const LogPartition *partition, const SlotState *state);
 
 /* Whether the partition can be written to here and now. */
 extern bool partition_is_ready_here(const LogPartition *partition);

@@ -96,8 +96,8 @@ fetch_now(LogPartition *partition, int64 from, int64 max, int64 *settled,
 
 	partition_state(partition, &state);
 	/* who has read at the next leader already is not told that there is no such offset */
-	if (from > state.next_offset && !RecoveryInProgress())
-		partition_check_not_cut_off(partition);
+	if (from > state.next_offset)
+		leader_check_state(partition, &state);
 	if (from < start || from > state.next_offset)
 		error_out_of_range(partition, from, start, state.next_offset);
 	/* a standby's watermark is old; its readers look beyond */

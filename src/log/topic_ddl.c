@@ -23,6 +23,7 @@
 #include "catalog/relations.h"
 #include "catalog/topics.h"
 #include "log/forward.h"
+#include "log/leaders.h"
 #include "log/topic_changes.h"
 #include "log/topic_ddl.h"
 #include "shmem/databases.h"
@@ -417,6 +418,8 @@ topic_delete_messages_here(int32 topic_id, int32 number, int64 before_offset)
 	partition_state(partition, &state);
 	if (!partition_row_read(partition, &row))
 		topic_error_unknown(topic->name);
+	if (before_offset > state.high_watermark)
+		leader_check_state(partition, &state);
 	if (before_offset < 0 || before_offset > state.high_watermark)
 		ereport(ERROR,
 				(errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),

@@ -341,6 +341,7 @@ slot_state(SlotRef *ref, SlotState *state)
 	state->isr_count = slot->isr_count;
 	state->isr_mask = slot->isr_mask;
 	state->filled_at = slot->filled_at;
+	state->leader_epoch = slot->leader_epoch;
 	if (slot->open.head == OPENLIST_NONE || slots_pool[slot->open.head].lsn != 0)
 	{
 		state->blocking_pid = 0;
@@ -514,11 +515,11 @@ slot_install(SlotRef *ref, uint64 epoch, const SlotContent *content)
 }
 
 /*
- * Empties a slot if it still belongs to whom it did; the directory is locked.
- * Returns false if it is in use.
+ * Empties a slot if it still belongs to whom it did, and was filled before a leader
+ * epoch; the directory is locked.  Returns false if it is in use, or newer.
  */
 static bool
-slot_forget_if(int number, const SlotKey *key)
+slot_forget_if(int number, const SlotKey *key, int32 before_epoch)
 {
 	PartitionSlot *slot = &slots_array[number];
 	int32		dropped = OPENLIST_NONE;
@@ -526,7 +527,8 @@ slot_forget_if(int number, const SlotKey *key)
 
 	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
 	in_use = key_equal(&slot->key, key) &&
-		(slot->holders > 0 || openlist_has_open(&slot->open, slots_pool));
+		(slot->leader_epoch >= before_epoch || slot->holders > 0 ||
+		 openlist_has_open(&slot->open, slots_pool));
 	if (key_equal(&slot->key, key) && !in_use)
 	{
 		dropped = slots_acks_drop(slot);
@@ -548,9 +550,22 @@ slot_forget(const SlotKey *key)
 	LWLockAcquire(&slots_control->directory_lock, LW_EXCLUSIVE);
 	entry = hash_search(directory, key, HASH_FIND, NULL);
 	if (entry != NULL)
-		gone = slot_forget_if(entry->slot, key);
+		gone = slot_forget_if(entry->slot, key, PG_INT32_MAX);
 	else
 		slots_control->evictions++;
+	LWLockRelease(&slots_control->directory_lock);
+	return gone;
+}
+
+bool
+slot_forget_older(const SlotKey *key, int32 leader_epoch)
+{
+	DirectoryEntry *entry;
+	bool		gone;
+
+	LWLockAcquire(&slots_control->directory_lock, LW_EXCLUSIVE);
+	entry = hash_search(directory, key, HASH_FIND, NULL);
+	gone = entry != NULL && slot_forget_if(entry->slot, key, leader_epoch);
 	LWLockRelease(&slots_control->directory_lock);
 	return gone;
 }
@@ -565,7 +580,7 @@ slots_forget_database(Oid database)
 		SlotKey		key = slots_array[i].key;
 
 		if (key.database == database)
-			(void) slot_forget_if(i, &key);
+			(void) slot_forget_if(i, &key, PG_INT32_MAX);
 	}
 	LWLockRelease(&slots_control->directory_lock);
 }

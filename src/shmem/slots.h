@@ -78,6 +78,7 @@ typedef struct SlotState
 	int			isr_count;
 	uint64		isr_mask;
 	TimestampTz filled_at;		/* when this server began to know it */
+	int32		leader_epoch;	/* that it was filled in */
 } SlotState;
 
 /* What a slot is filled with. */
@@ -200,6 +201,12 @@ extern bool slots_next(int *position, SlotReport *report);
  * being filled is filled anew.  Returns false if it is in use.
  */
 extern bool slot_forget(const SlotKey *key);
+
+/*
+ * The same, if the slot was filled in an older leader epoch.  Returns whether it was, and
+ * has gone.
+ */
+extern bool slot_forget_older(const SlotKey *key, int32 leader_epoch);
 
 /* The same for all partitions of a database that has been dropped. */
 extern void slots_forget_database(Oid database);

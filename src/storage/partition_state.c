@@ -215,6 +215,13 @@ partition_stored_end(LogPartition *partition)
 	return stored_next_offset(partition, &row);
 }
 
+static void
+state_of_slot(LogPartition *partition, SlotState *state)
+{
+	while (slot_state(&partition->slot, state) == SLOT_MISSING)
+		install_slot(partition);
+}
+
 void
 partition_state(LogPartition *partition, SlotState *state)
 {
@@ -228,10 +235,20 @@ partition_state(LogPartition *partition, SlotState *state)
 		if (OidIsValid(partition->relation) && OidIsValid(partition->positions))
 			state->next_offset = stored_next_offset(partition, &row);
 		state->isr_count = row.isr_count;
+		state->leader_epoch = row.leader_epoch;
 		return;
 	}
-	while (slot_state(&partition->slot, state) == SLOT_MISSING)
-		install_slot(partition);
+	state_of_slot(partition, state);
+
+	/*
+	 * The catalog says that this broker leads a moment before a slot hears of it that was
+	 * filled while another one did: an apply worker has asked for segments in it, and it
+	 * knows nothing of what came after that.  It goes here and now: nobody wakes those who
+	 * look at it in that moment and find nothing.  One in use stays until it is not.
+	 */
+	if (state->leader_epoch < partition->leader_epoch &&
+		slot_forget_older(&partition->slot.key, partition->leader_epoch))
+		state_of_slot(partition, state);
 }
 
 void

@@ -255,9 +255,25 @@ result_is($two, "SELECT value IS NULL, headers, timestamp < '2003-01-01' FROM fe
 	error_is($two, "SELECT commit_offset('g', 't', 0, 1000000)", '57P03', undef, '... at another broker too');
 	$before->query_ok('ROLLBACK');
 	$before->quit;
-	sql($node, "UPDATE pgtopic.partition SET leader_epoch = leader_epoch - 1 WHERE topic_id = 't'::topic::int AND partition = 0;"
-		. " UPDATE pgtopic.topic SET name = name WHERE name = 't'", 'b1');
 	error_is($one, "SELECT count(*) FROM fetch_messages('t', 0, 1000000)", '22003', undef, '... and answers when they have ended');
+}
+
+# What came through replication while another broker led is in the tables, and not in a slot that was filled then.
+# The worker that takes the slot away, if there was room for one, is stopped.
+{
+	my $table = 'pgtopic.t' . $one->query_ok("SELECT 't'::topic::int") . '_p0';
+	my $worker = $one->query_ok("SELECT pid FROM pg_stat_activity WHERE backend_type = 'pgtopic replication' AND datname = 'b1'");
+	$one->query_ok("SELECT create_consumer_group('came', 't', 'latest')");
+	my $next = $one->query_ok("SELECT log_end_offset FROM partition_status WHERE topic = 't' AND partition = 0");
+	kill('STOP', $worker) if $worker;
+	sql($node, "BEGIN; CREATE TEMP TABLE last ON COMMIT DROP AS SELECT * FROM $table ORDER BY last_offset DESC LIMIT 1;"
+		. " UPDATE last SET base_offset = $next, last_offset = $next + last_offset - base_offset; INSERT INTO $table TABLE last;"
+		. " UPDATE pgtopic.partition SET leader_epoch = leader_epoch + 1 WHERE topic_id = 't'::topic::int AND partition = 0;"
+		. " UPDATE pgtopic.topic SET name = name WHERE name = 't'; COMMIT", 'b1');
+	result_is($one, "SELECT DISTINCT partition FROM consume('t', 'came')", '0', 'a new leader gives what it has got as a follower');
+	result_is($one, "SELECT log_end_offset > $next FROM partition_status WHERE topic = 't' AND partition = 0", 't', '... and says where its log ends');
+	result_is($one, "SELECT log_offset FROM fetch_messages('t', 0, $next, 1)", $next, '... which is no offset out of range');
+	kill('CONT', $worker) if $worker;
 }
 
 # --- fetch ---
