@@ -21,6 +21,10 @@ COMMENT ON FOREIGN DATA WRAPPER pgtopic IS 'topics of pgtopic';
 CREATE SERVER pgtopic FOREIGN DATA WRAPPER pgtopic;
 COMMENT ON SERVER pgtopic IS 'topics of pgtopic; create_topic() makes their foreign tables';
 
+COMMENT ON FUNCTION @extschema@.offsets_at(@extschema@.topic, timestamptz)
+    IS 'the first offset of each partition at or after a time; the offset behind the last message where there is none';
+COMMENT ON FUNCTION pgtopic.can_use(int) IS 'whether the current user may see a topic';
+
 -- Who may do what with a topic is said by the rights on its relation.
 GRANT USAGE ON SCHEMA topics TO PUBLIC;
 

@@ -79,64 +79,58 @@ begin_modify(ModifyTableState *node, ResultRelInfo *result, List *fdw_private,
 }
 
 static void
-begin_insert(ModifyTableState *node, ResultRelInfo *result)
-{
-	ModifyTable *plan = (ModifyTable *) node->ps.plan;
-
-	if (plan != NULL && plan->onConflictAction != ONCONFLICT_NONE)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("ON CONFLICT is not possible with topics"),
-				 errhint("A producer and a sequence keep produce() from producing a message twice.")));
-	begin(result);
-}
-
-static List *
-plan_modify(PlannerInfo *root, ModifyTable *plan, Index relation, int subplan)
+refuse_on_conflict(const ModifyTable *plan)
 {
 	if (plan->onConflictAction != ONCONFLICT_NONE)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("ON CONFLICT is not possible with topics"),
 				 errhint("A producer and a sequence keep produce() from producing a message twice.")));
+}
+
+static void
+begin_insert(ModifyTableState *node, ResultRelInfo *result)
+{
+	ModifyTable *plan = (ModifyTable *) node->ps.plan;
+
+	/* COPY has no plan */
+	if (plan != NULL)
+		refuse_on_conflict(plan);
+	begin(result);
+}
+
+static List *
+plan_modify(PlannerInfo *root, ModifyTable *plan, Index relation, int subplan)
+{
+	refuse_on_conflict(plan);
 	return NIL;
+}
+
+/* An array of the gathered rows, with more room. */
+static void *
+enlarge(TopicInsert *insert, void *array, int room, Size size)
+{
+	return insert->room == 0 ? MemoryContextAlloc(insert->context, room * size) :
+		repalloc(array, room * size);
 }
 
 static void
 make_room(TopicInsert *insert)
 {
-	MemoryContext old;
+	int			room = insert->room == 0 ? 64 : insert->room * 4;
 
 	if (insert->count < insert->room)
 		return;
-	old = MemoryContextSwitchTo(insert->context);
-	if (insert->room == 0)
-	{
-		insert->room = 64;
-		insert->values = palloc(insert->room * sizeof(Datum));
-		insert->value_nulls = palloc(insert->room * sizeof(bool));
-		insert->keys = palloc(insert->room * sizeof(Datum));
-		insert->key_nulls = palloc(insert->room * sizeof(bool));
-		insert->headers = palloc(insert->room * sizeof(Datum));
-		insert->header_nulls = palloc(insert->room * sizeof(bool));
-		insert->timestamps = palloc(insert->room * sizeof(Datum));
-		insert->timestamp_nulls = palloc(insert->room * sizeof(bool));
-		insert->partitions = palloc(insert->room * sizeof(int32));
-	}
-	else
-	{
-		insert->room *= 4;
-		insert->values = repalloc(insert->values, insert->room * sizeof(Datum));
-		insert->value_nulls = repalloc(insert->value_nulls, insert->room * sizeof(bool));
-		insert->keys = repalloc(insert->keys, insert->room * sizeof(Datum));
-		insert->key_nulls = repalloc(insert->key_nulls, insert->room * sizeof(bool));
-		insert->headers = repalloc(insert->headers, insert->room * sizeof(Datum));
-		insert->header_nulls = repalloc(insert->header_nulls, insert->room * sizeof(bool));
-		insert->timestamps = repalloc(insert->timestamps, insert->room * sizeof(Datum));
-		insert->timestamp_nulls = repalloc(insert->timestamp_nulls, insert->room * sizeof(bool));
-		insert->partitions = repalloc(insert->partitions, insert->room * sizeof(int32));
-	}
-	MemoryContextSwitchTo(old);
+	insert->values = enlarge(insert, insert->values, room, sizeof(Datum));
+	insert->value_nulls = enlarge(insert, insert->value_nulls, room, sizeof(bool));
+	insert->keys = enlarge(insert, insert->keys, room, sizeof(Datum));
+	insert->key_nulls = enlarge(insert, insert->key_nulls, room, sizeof(bool));
+	insert->headers = enlarge(insert, insert->headers, room, sizeof(Datum));
+	insert->header_nulls = enlarge(insert, insert->header_nulls, room, sizeof(bool));
+	insert->timestamps = enlarge(insert, insert->timestamps, room, sizeof(Datum));
+	insert->timestamp_nulls = enlarge(insert, insert->timestamp_nulls, room, sizeof(bool));
+	insert->partitions = enlarge(insert, insert->partitions, room, sizeof(int32));
+	insert->room = room;
 }
 
 /* Keeps a payload of the row; false if it is NULL. */
@@ -191,7 +185,10 @@ add_row(TopicInsert *insert, ResultRelInfo *result, TupleTableSlot *slot)
 	insert->count++;
 }
 
-/* Produces the rows that have been gathered; ranges as produce_messages() has them. */
+/*
+ * Produces the rows that have been gathered.  Where it is only one, says where it is, and its
+ * time.
+ */
 static void
 flush(TopicInsert *insert, ProducedRange *range, TimestampTz *timestamp)
 {

@@ -228,10 +228,9 @@ get_rel_size(PlannerInfo *root, RelOptInfo *baserel, Oid relation)
 								  other_selectivity(root, baserel, baserel->baserestrictinfo));
 }
 
-/* Of reading so many messages that the conditions on offsets leave, of which rows are kept. */
+/* Of reading so many messages. */
 static void
-estimate_cost(PlannerInfo *root, RelOptInfo *baserel, double read, double rows,
-			  Cost *startup, Cost *total)
+estimate_cost(RelOptInfo *baserel, double read, Cost *startup, Cost *total)
 {
 	TopicPlan  *state = baserel->fdw_private;
 	double		batches = ceil(read / state->batch_messages);
@@ -332,19 +331,17 @@ add_parameterized_path(PlannerInfo *root, RelOptInfo *baserel, Relids outer)
 	TopicPlan  *state = baserel->fdw_private;
 	ParamPathInfo *param;
 	List	   *clauses;
-	double		read;
 	double		rows;
 	Cost		startup;
 	Cost		total;
 
 	param = get_baserel_parampathinfo(root, baserel, outer);
 	clauses = list_concat_copy(baserel->baserestrictinfo, param->ppi_clauses);
-	read = estimate_rows(root, baserel, state, clauses, 1.0);
 	rows = estimate_rows(root, baserel, state, clauses,
 						 other_selectivity(root, baserel, clauses));
 	/* all paths of one parameterization have the same number of rows */
 	param->ppi_rows = rows;
-	estimate_cost(root, baserel, read, rows, &startup, &total);
+	estimate_cost(baserel, estimate_rows(root, baserel, state, clauses, 1.0), &startup, &total);
 	add_paths(root, baserel, rows, startup, total, clauses, outer);
 }
 
@@ -385,9 +382,8 @@ get_paths(PlannerInfo *root, RelOptInfo *baserel, Oid relation)
 	Relids		all = NULL;
 	ListCell   *cell;
 
-	estimate_cost(root, baserel,
-				  estimate_rows(root, baserel, state, baserel->baserestrictinfo, 1.0),
-				  baserel->rows, &startup, &total);
+	estimate_cost(baserel, estimate_rows(root, baserel, state, baserel->baserestrictinfo, 1.0),
+				  &startup, &total);
 	add_paths(root, baserel, baserel->rows, startup, total, baserel->baserestrictinfo,
 			  baserel->lateral_relids);
 

@@ -7,10 +7,8 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "commands/explain.h"
 #include "executor/executor.h"
-#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"

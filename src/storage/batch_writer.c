@@ -24,7 +24,7 @@
 #include "storage/partition_state.h"
 #include "storage/segments.h"
 
-/* There are no other leaders than this server, so no other epoch. */
+/* Where epochs begin is kept beside the log (epochs.h); nothing reads this column. */
 #define LEADER_EPOCH	0
 
 void

@@ -33,7 +33,6 @@
 
 #include "base/packing.h"
 #include "catalog/extension.h"
-#include "catalog/relations.h"
 #include "storage/relation.h"
 #include "storage/segment_statistics.h"
 #include "storage/segments.h"
