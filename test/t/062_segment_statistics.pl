@@ -103,6 +103,27 @@ $s->query_ok("SET timezone = 'UTC'");
 result_is($s, "SELECT min_timestamp, max_timestamp FROM pgtopic.segment_statistics WHERE topic_id = 'times'::topic::int AND from_offset = 0", '2019-03-03 03:03:03.000001+00|2024-05-05 05:05:05.123456+00', '... to the microsecond');
 $s->query_ok('RESET timezone');
 
+# Queries pass over segments that are too old, and over nothing else.
+$s->query_ok(<<'EOF');
+CREATE FUNCTION skipped(query text) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN
+    EXECUTE 'EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) ' || query INTO plan;
+    RETURN (plan #>> '{0,Plan,Segments Skipped}')::int;
+END $$
+EOF
+my %skipped = ('-infinity' => 0, '2015-01-01 UTC' => 0, '2020-06-01 UTC' => 1, '2024-05-05 05:05:05.123456+00' => 1, '2024-05-05 05:05:05.123457+00' => 2, '2031-01-01 UTC' => 3);
+for my $since (sort keys %skipped)
+{
+	for my $order ('', 'ORDER BY log_offset', 'ORDER BY log_offset DESC')
+	{
+		my $query = "SELECT log_offset FROM topics.times WHERE \"timestamp\" >= '$since' $order";
+		result_is($s, "SELECT skipped(\$q\$$query\$q\$)", $skipped{$since}, "segments that are older than $since are passed over $order");
+		result_is($s, "SELECT count(*), sum(log_offset) FROM ($query) q", $s->query_ok("SELECT count(*), sum(log_offset) FROM fetch_messages('times', 0, 0, 100000) WHERE timestamp >= '$since'"),
+			'... and nothing that is not');
+	}
+}
+
 # --- a restart ---
 
 # xmin tells whether a row has been written again
