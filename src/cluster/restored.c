@@ -15,6 +15,7 @@
 #include "executor/spi.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "catalog/extension.h"
 #include "catalog/rows.h"
@@ -22,6 +23,10 @@
 #include "cluster/replica.h"
 #include "cluster/restored.h"
 #include "storage/segments.h"
+
+/* How long the end of a dump is waited for at most, and when that is another dump. */
+#define RESTORE_WAIT_MS		60000
+#define RESTORE_FORGET_MS	600000
 
 /* What a topic has in a database of its own, as conditions on its rows. */
 #define TOPIC_IS_ALONE \
@@ -99,6 +104,31 @@ make_tables(int32 topic)
 	}
 }
 
+/*
+ * Whether a session may be restoring a dump still.  The last that a dump has is rights on
+ * tables, and GRANT takes no lock: it would fail ("tuple concurrently updated") if the
+ * table got a partition in that moment.  So this waits until nobody has changed definitions
+ * for a second, but not for ever, in a database where somebody always does.
+ */
+static bool
+somebody_restores(void)
+{
+	static TimestampTz since = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (since == 0 || TimestampDifferenceExceeds(since, now, RESTORE_FORGET_MS))
+		since = now;
+	if (TimestampDifferenceExceeds(since, now, RESTORE_WAIT_MS))
+		return false;
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT FROM pg_catalog.pg_stat_activity"
+					  " WHERE datname = pg_catalog.current_database() AND backend_type = 'client backend'"
+					  " AND pid <> pg_catalog.pg_backend_pid()"
+					  " AND (state = 'active' OR state_change > pg_catalog.clock_timestamp() - '1 s'::pg_catalog.interval)"
+					  " AND query ~* '^(\\s|--[^\\n]*\\n)*(alter|comment|copy|create|grant|revoke)\\M'");
+	return SPI_processed > 0;
+}
+
 static bool
 settle(int32 topic)
 {
@@ -107,7 +137,7 @@ settle(int32 topic)
 	if (!is_of_cluster(topic, &complete))
 		return true;
 	/* keys come last in a dump: they would not know of tables that are made before */
-	if (!complete || !storage_root_is_complete(topic))
+	if (!complete || !storage_root_is_complete(topic) || somebody_restores())
 		return false;
 	make_tables(topic);
 	restored_forget_leaders(topic);

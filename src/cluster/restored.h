@@ -14,7 +14,7 @@
  * Where this database is not in a cluster, makes a topic one of a single server: its
  * only replicas are here, and partitions that the broker had no replica of begin with
  * nothing.  In a transaction.  Returns false, having done nothing, if the dump is not
- * restored to its end yet.  True too if there is nothing to be done.
+ * restored to its end yet, as far as can be told.  True too if there is nothing to be done.
  */
 extern bool restored_settle(int32 topic);
 

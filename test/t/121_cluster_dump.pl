@@ -12,6 +12,7 @@ use PgtopicTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $folder = PostgreSQL::Test::Utils::tempdir;
 my $cluster = PgtopicCluster->new(brokers => 3, conf => "pgtopic.checkpoint_interval = '100ms'\npgtopic.leader_rebalance_interval = -1\n");
@@ -93,6 +94,14 @@ for my $case (
 
 	run_quietly("$name: dumped", $node->installed_command('pg_dump'), '-d', $node->connstr('postgres'), '-f', "$folder/$file", @options);
 	sql($target, "CREATE DATABASE $dbname");
+	my ($holder, $restorer);
+	if ($name eq 'plain')
+	{
+		# a session that is in the midst of a restore
+		($holder, $restorer) = map { session($target, $dbname) } 1, 2;
+		$holder->query_ok('CREATE TABLE held (); BEGIN; LOCK TABLE held');
+		$restorer->send("COMMENT ON TABLE held IS 'restored'");
+	}
 	if ($file =~ /sql$/)
 	{
 		run_quietly("$name: restored without a word", $target->installed_command('psql'), '-Xq', '-v', 'ON_ERROR_STOP=1', '-o', '/dev/null', '-d', $target->connstr($dbname), '-f', "$folder/$file");
@@ -106,6 +115,21 @@ for my $case (
 	# what was missing is made soon; who is quicker is told so
 	my $early = $t->query("SELECT count(*) FROM fetch_messages('some', 0, 0)");
 	like($t->error, qr/^$|ERROR:  55000: topic "some" is not ready yet/, "$name: a topic is there, or will be soon");
+	if ($holder)
+	{
+		# GRANT failed ("tuple concurrently updated") where a table got a partition that moment
+		my $settled = 0;
+		for (1 .. 50)
+		{
+			$t->query("SELECT count(*) FROM fetch_messages('some', 0, 0)");
+			$settled += $t->query_ok("SELECT count(*) FROM pgtopic.topic WHERE name <> 'elsewhere' AND replication_factor = 1");
+			usleep(20_000);
+		}
+		is($settled, 0, "$name: what is missing is not made while somebody still restores");
+		$holder->query_ok('COMMIT; DROP TABLE held');
+		$restorer->result // die $restorer->error;
+		$_->quit for $holder, $restorer;
+	}
 	wait_until($t, "SELECT count(*) = 11 AND bool_and(leader = 1 AND replicas = '{1}' AND isr = '{1}') FROM partition_status", "$name: all partitions of all topics are there, with one replica");
 	result_is($t, 'SELECT count(*), min(replication_factor), max(replication_factor), max(min_insync_replicas) FROM pgtopic.topic', '3|1|1|', '... and none is asked for');
 	result_is($t, 'SELECT count(*) FROM broker_status', '0', '... it is in no cluster');
