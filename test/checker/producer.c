@@ -244,6 +244,11 @@ produce_in_function(Client *c, ProducerTxn *txn, const char *topic)
 			else
 				record(c, "undo", "%s\t%d\t%d", txn->id, call, call);
 		}
+	else
+		/* if it happened all the same, these were undone in it */
+		for (int i = 0; i < n; i++)
+			if (doomed.data[1 + 2 * i] == 't')
+				record(c, "undo", "%s\t%d\t%d", txn->id, first + i, first + i);
 	PQclear(res);
 	free(values.data);
 	free(keys.data);
