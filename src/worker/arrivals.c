@@ -124,7 +124,13 @@ read_sources(void)
 	worker_owner_end(&saved, context);
 }
 
-/* Asks a leader, once in a round; an error if it does not answer. */
+/*
+ * Asks a leader, once in a round; an error if it does not answer.
+ *
+ * How far we have received is told by keepalives, and a walsender that has nothing new sends
+ * none for half of wal_sender_timeout.  So the leader writes something behind what it tells
+ * as the end: that comes at once.
+ */
 static void
 ask(Source *source)
 {
@@ -150,8 +156,9 @@ ask(Source *source)
 						   " (SELECT COALESCE(pg_catalog.string_agg(' ' || c.relname || ' ', ''), '')"
 						   " FROM pg_catalog.pg_publication_rel r"
 						   " JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid"
-						   " JOIN pg_catalog.pg_class c ON c.oid = r.prrelid WHERE p.pubname IN ($1, $2))"
-						   " FROM pg_catalog.pg_current_snapshot() s", 2, params, 5);
+						   " JOIN pg_catalog.pg_class c ON c.oid = r.prrelid WHERE p.pubname IN ($1, $2)),"
+						   " pg_catalog.pg_logical_emit_message(false, 'pgtopic', '')"
+						   " FROM pg_catalog.pg_current_snapshot() s", 2, params, 6);
 	source->open = answer[0];
 	source->xmin = strtoull(answer[1], NULL, 10);
 	source->xmax = strtoull(answer[2], NULL, 10);
