@@ -51,6 +51,9 @@
 
 #define CALL_TIMEOUT_MS		10000
 
+/* How long a broker that leaves waits for the others to end their subscriptions. */
+#define FOLLOWERS_WAIT_MS	5000
+
 /* What our own processes take of max_worker_processes: launcher, and those of a broker. */
 #define OWN_WORKERS			(1 + WORKER_KINDS)
 
@@ -500,6 +503,15 @@ is_member(int32 self, int32 other)
 	return answer[0] == NULL || answer[0][0] != 'f';
 }
 
+static void
+sleep_for_news(int milliseconds)
+{
+	ConditionVariablePrepareToSleep(cluster_state_changed());
+	(void) ConditionVariableTimedSleep(cluster_state_changed(), milliseconds, PG_WAIT_EXTENSION);
+	ConditionVariableCancelSleep();
+	CHECK_FOR_INTERRUPTS();
+}
+
 void
 membership_leave(bool force)
 {
@@ -523,12 +535,10 @@ membership_leave(bool force)
 
 		/* until the others have what is here; whoever cancels this finds it still going on */
 		while (is_member(self, other))
-		{
-			ConditionVariablePrepareToSleep(cluster_state_changed());
-			(void) ConditionVariableTimedSleep(cluster_state_changed(), 200, PG_WAIT_EXTENSION);
-			ConditionVariableCancelSleep();
-			CHECK_FOR_INTERRUPTS();
-		}
+			sleep_for_news(200);
+		/* and have heard that nothing comes from here any more; one that is down, later */
+		for (int waited = 0; waited < FOLLOWERS_WAIT_MS && publish_is_followed(); waited += 50)
+			sleep_for_news(50);
 	}
 	database_set_clustered(MyDatabaseId, false);
 	forget_cluster(other != 0);

@@ -486,6 +486,20 @@ followers_published(const char *condition, int *count)
 	return followers;
 }
 
+/* Whether a subscription of the follower is connected. */
+static bool
+is_received(int32 follower)
+{
+	return exists(psprintf("SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND active",
+						   quote_literal_cstr(slot_name(follower))));
+}
+
+static bool
+broker_exists(int32 broker)
+{
+	return exists(psprintf("SELECT FROM pgtopic.broker WHERE id = %d", broker));
+}
+
 void
 publish_end_all(void)
 {
@@ -500,7 +514,7 @@ publish_end_all(void)
  * The tables in our publications are t7_p3 and t7_p3_offsets, that of follower f in
  * pgtopic_to_f and pgtopic_to_f_positions.
  */
-void
+bool
 publish_tidy(void)
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -508,6 +522,7 @@ publish_tidy(void)
 	int			count;
 	char	  **commands;
 	int32	   *followers;
+	bool		followed = false;
 
 	extension_owner_begin(&saved);
 	SPI_connect();
@@ -533,7 +548,32 @@ publish_tidy(void)
 	followers = followers_published("NOT EXISTS (SELECT FROM pgtopic.partition p, pgtopic.cluster l"
 									" WHERE p.leader = l.self AND x.follower = ANY (p.replicas))", &count);
 	for (int i = 0; i < count; i++)
-		publish_end(followers[i]);
+	{
+		/* its subscription may just look at the publications; it goes when it has heard of this */
+		if (is_received(followers[i]) && broker_exists(followers[i]))
+			followed = true;
+		else
+			publish_end(followers[i]);
+	}
 	SPI_finish();
 	extension_owner_end(&saved);
+	return followed;
+}
+
+bool
+publish_is_followed(void)
+{
+	ExtensionOwner saved;
+	int			count;
+	int32	   *followers;
+	bool		followed = false;
+
+	extension_owner_begin(&saved);
+	SPI_connect();
+	followers = followers_published("true", &count);
+	for (int i = 0; i < count && !followed; i++)
+		followed = is_received(followers[i]);
+	SPI_finish();
+	extension_owner_end(&saved);
+	return followed;
 }

@@ -89,9 +89,15 @@ extern void publish_end_all(void);
  */
 extern void publish_create_slot(int32 follower);
 
-/* Takes what this broker does not lead, or who is no replica any more, out of the publications;
- * ends what there is for followers that have nothing here any more. */
-extern void publish_tidy(void);
+/*
+ * Takes what this broker does not lead, or who is no replica any more, out of the publications;
+ * ends what there is for followers that have nothing here any more, and have gone.  True:
+ * there are some that have still to go.
+ */
+extern bool publish_tidy(void);
+
+/* Whether anybody receives anything from here. */
+extern bool publish_is_followed(void);
 
 /*
  * Below which offset a copy whose newest epoch is this one agrees with this leader's: see

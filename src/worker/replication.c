@@ -40,8 +40,12 @@
 #define ADVANCE_MS		10000
 #define ADVANCE_WAIT_MS	2000
 
-/* Whether there may be publications, and tables, that are not to be; so after a start. */
+/*
+ * Whether there may be tables in publications that are not to be there, publications
+ * that are not to be, and tables that are not to be; so after a start.
+ */
 static bool untidy = true;
+static bool followed = true;
 static bool leftovers = true;
 
 static bool told = false;		/* apply_after_restart() */
@@ -138,7 +142,7 @@ tidy_task(void *arg)
 	ExtensionOwner saved;
 
 	worker_owner_begin(&saved);
-	publish_tidy();
+	followed = publish_tidy();
 	worker_owner_end(&saved, context);
 	untidy = false;
 	leftovers = true;
@@ -179,7 +183,7 @@ run_round(MemoryContext context)
 	if (checkpoints)
 		stored = now;
 	(void) worker_run_task("applying the cluster's metadata", apply_task, NULL);
-	if (untidy)
+	if (untidy || followed)
 		(void) worker_run_task("tidying publications", tidy_task, NULL);
 	busy = standing_run();
 	busy |= leader_run();

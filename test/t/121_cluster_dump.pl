@@ -176,6 +176,27 @@ for my $case (
 	is($cluster->ask($_, "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'pgtopic_%' AND active"), '2', "$name: broker $_ has its followers") for 1 .. 3;
 }
 
+# --- a broker that leads nothing any more: its publications go when nobody looks at them ---
+
+{
+	$s->query_ok("SELECT drop_topic('some')");
+	$cluster->wait_until($_, "SELECT count(*) FROM pg_subscription_rel WHERE srrelid::regclass::text LIKE '%t2\\_%'", "broker $_: nothing of a dropped topic is received", '0') for 1 .. 3;
+	$s->query_ok("SELECT elect_leader('full', 2, 3)") if $s->query_ok("SELECT leader FROM partition_status WHERE topic = 'full' AND partition = 2") ne '3';
+	$cluster->wait_in_sync;
+	is($cluster->ask(3, "SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_publication_tables WHERE pubname LIKE 'pgtopic_to_1%'"), 't1_p2 t1_p2_offsets', 'broker 3 leads a partition that broker 1 has a replica of');
+	my $lock = $cluster->session(1);
+	$lock->query_ok('BEGIN; LOCK TABLE pg_catalog.pg_subscription IN SHARE MODE');
+	$s->query_ok("SELECT elect_leader('full', 2, 2)");
+	$cluster->wait_until(3, "SELECT count(*) FROM pg_publication_tables WHERE pubname LIKE 'pgtopic_to_%'", '... and none later', '0');
+	# "publication does not exist", said a REFRESH of that moment
+	is($cluster->ask(3, "SELECT string_agg(pubname, ' ' ORDER BY pubname) FROM pg_publication WHERE pubname LIKE 'pgtopic_to_1%'"), 'pgtopic_to_1 pgtopic_to_1_positions', '... its publications stay while the follower has its subscription');
+	$lock->query_ok('COMMIT');
+	$lock->quit;
+	$cluster->wait_until(3, "SELECT count(*) FROM pg_publication WHERE pubname LIKE 'pgtopic_to_%'", '... and then go', '0');
+	is($cluster->ask(3, "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'pgtopic_%'"), '0', '... with their slots');
+	$cluster->wait_in_sync;
+}
+
 # --- one that is left alone, and leaves: epochs of leaders begin anew if it makes another cluster ---
 
 {
