@@ -15,6 +15,7 @@
 #include "access/tableam.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_namespace.h"
+#include "commands/vacuum.h"
 #include "executor/executor.h"
 #include "replication/message.h"
 #include "storage/latch.h"
@@ -168,6 +169,13 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 #else
 #define compat_create_foreignscan_path(root, rel, rows, startup, total, pathkeys, outer, private) \
 	create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, pathkeys, outer, NULL, NIL, private)
+#endif
+
+/* 18: the point where VACUUM and ANALYZE are delayed is told which of them it is */
+#if PG_VERSION_NUM < 180000
+#define compat_analyze_delay_point()	vacuum_delay_point()
+#else
+#define compat_analyze_delay_point()	vacuum_delay_point(true)
 #endif
 
 /* 18: functions that do not return say so in front */

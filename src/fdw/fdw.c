@@ -28,6 +28,7 @@ pgtopic_fdw_handler(PG_FUNCTION_ARGS)
 	fdw_plan_routine(routine);
 	fdw_scan_routine(routine);
 	fdw_modify_routine(routine);
+	fdw_analyze_routine(routine);
 	PG_RETURN_POINTER(routine);
 }
 

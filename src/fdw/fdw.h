@@ -12,10 +12,15 @@
 
 #include "foreign/fdwapi.h"
 
+#include "base/offsets.h"
+#include "catalog/relations.h"
+#include "storage/batches.h"
+
 /* Each fills in the callbacks of its part. */
 extern void fdw_plan_routine(FdwRoutine *routine);
 extern void fdw_scan_routine(FdwRoutine *routine);
 extern void fdw_modify_routine(FdwRoutine *routine);
+extern void fdw_analyze_routine(FdwRoutine *routine);
 
 /* What a plan says beside its conditions (conditions.h): a list of integers. */
 enum PlanFlag
@@ -25,5 +30,15 @@ enum PlanFlag
 	PLAN_ONE_PARTITION,			/* it is right only if there are no more */
 	PLAN_COLUMNS				/* of the relation that are wanted, as bits */
 };
+
+/* The offsets of a partition as far as this broker knows, without reading any of it. */
+extern OffsetRange fdw_partition_log(int32 topic, int32 partition);
+
+/*
+ * The columns of a message's row, RELATION_COLUMNS of them.  They point to what the
+ * message points to, but for JSON, which is in the caller's memory.
+ */
+extern void fdw_form_row(int32 topic, ValueFormat format, int32 partition,
+						 const LogMessage *message, Datum *values, bool *nulls);
 
 #endif							/* PGTOPIC_FDW_H */

@@ -26,6 +26,7 @@
 #include "catalog/relations.h"
 #include "fdw/fdw.h"
 #include "log/produce.h"
+#include "storage/relation.h"
 
 /* So many rows, or bytes, are gathered. */
 #define ROWS_MAX	65536
@@ -62,6 +63,7 @@ begin(ResultRelInfo *result)
 
 	extension_require_writable("INSERT into a topic");
 	topic = topic_of_relation(RelationGetRelid(result->ri_RelationDesc), true);
+	relation_check_columns(result->ri_RelationDesc, topic->format);
 	insert->topic = topic->id;
 	insert->kind = topic->format == FORMAT_BYTES ? PAYLOAD_BYTES :
 		topic->format == FORMAT_JSON ? PAYLOAD_JSONB : PAYLOAD_TEXT;

@@ -56,6 +56,26 @@ typedef struct TopicPlan
 	double		batch_messages;
 } TopicPlan;
 
+OffsetRange
+fdw_partition_log(int32 topic, int32 partition)
+{
+	OffsetRange log = {0, 0};
+	PartitionRow row;
+	SlotState	slot;
+
+	if (partition_row_by_number(topic, partition, &row))
+	{
+		log.from = row.log_start;
+		log.to = row.high_watermark;
+	}
+	/* the stored watermark is a little old; what is in shared memory is not */
+	if (slots_available() &&
+		slot_state(&topic_get(topic)->partitions[partition].slot, &slot) == SLOT_OK)
+		log.to = Max(log.to, slot.next_offset);
+	log.to = Max(log.to, log.from);
+	return log;
+}
+
 static TopicPlan *
 topic_plan(Oid relation)
 {
@@ -71,18 +91,7 @@ topic_plan(Oid relation)
 	state->statistics_count = palloc0(state->partitions_count * sizeof(int));
 	for (int p = 0; p < state->partitions_count; p++)
 	{
-		PartitionRow row;
-		SlotState	slot;
-
-		if (partition_row_by_number(state->topic, p, &row))
-		{
-			state->logs[p].from = row.log_start;
-			state->logs[p].to = row.high_watermark;
-		}
-		/* the stored watermark is a little old; what is in shared memory is not */
-		if (slots_available() &&
-			slot_state(&topic_get(state->topic)->partitions[p].slot, &slot) == SLOT_OK)
-			state->logs[p].to = Max(state->logs[p].to, slot.next_offset);
+		state->logs[p] = fdw_partition_log(state->topic, p);
 		state->statistics_count[p] = segment_statistics_read(state->topic, p,
 															 &state->statistics[p]);
 		for (int i = 0; i < state->statistics_count[p]; i++)

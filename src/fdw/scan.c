@@ -20,6 +20,7 @@
 #include "fdw/conditions.h"
 #include "fdw/fdw.h"
 #include "log/select.h"
+#include "storage/relation.h"
 #include "storage/segments.h"
 
 typedef struct TopicScan
@@ -50,6 +51,7 @@ begin_foreign_scan(ForeignScanState *node, int eflags)
 	Topic	   *topic = topic_of_relation(RelationGetRelid(node->ss.ss_currentRelation), false);
 	TopicScan  *scan = palloc0(sizeof(TopicScan));
 
+	relation_check_columns(node->ss.ss_currentRelation, topic->format);
 	scan->topic = topic->id;
 	scan->format = topic->format;
 	scan->conditions = linitial(plan->fdw_private);
@@ -133,7 +135,7 @@ begin_select(ForeignScanState *node)
 /* Where in the log a value is that cannot be shown. */
 typedef struct MessagePlace
 {
-	const TopicScan *scan;
+	int32		topic;
 	int32		partition;
 	int64		offset;
 } MessagePlace;
@@ -144,14 +146,14 @@ place_context(void *arg)
 	MessagePlace *place = arg;
 
 	errcontext("value of the message at offset " INT64_FORMAT " of partition %d of topic \"%s\"",
-			   place->offset, place->partition, topic_name_by_id(place->scan->topic));
+			   place->offset, place->partition, topic_name_by_id(place->topic));
 }
 
 /* JSON is stored as text. */
 static Datum
-json_value(const TopicScan *scan, int32 partition, const LogMessage *message)
+json_value(int32 topic, int32 partition, const LogMessage *message)
 {
-	MessagePlace place = {scan, partition, message->offset};
+	MessagePlace place = {topic, partition, message->offset};
 	ErrorContextCallback callback;
 	Datum		value;
 
@@ -162,6 +164,26 @@ json_value(const TopicScan *scan, int32 partition, const LogMessage *message)
 	value = DirectFunctionCall1(jsonb_in, CStringGetDatum(TextDatumGetCString(message->value)));
 	error_context_stack = callback.previous;
 	return value;
+}
+
+void
+fdw_form_row(int32 topic, ValueFormat format, int32 partition, const LogMessage *message,
+			 Datum *values, bool *nulls)
+{
+	values[COLUMN_PARTITION - 1] = Int32GetDatum(partition);
+	values[COLUMN_LOG_OFFSET - 1] = Int64GetDatum(message->offset);
+	values[COLUMN_TIMESTAMP - 1] = TimestampTzGetDatum(message->timestamp);
+	values[COLUMN_KEY - 1] = message->key;
+	values[COLUMN_VALUE - 1] = message->value;
+	values[COLUMN_HEADERS - 1] = message->headers;
+	nulls[COLUMN_PARTITION - 1] = false;
+	nulls[COLUMN_LOG_OFFSET - 1] = false;
+	nulls[COLUMN_TIMESTAMP - 1] = false;
+	nulls[COLUMN_KEY - 1] = message->key_null;
+	nulls[COLUMN_VALUE - 1] = message->value_null;
+	nulls[COLUMN_HEADERS - 1] = message->headers_null;
+	if (format == FORMAT_JSON && !message->value_null)
+		values[COLUMN_VALUE - 1] = json_value(topic, partition, message);
 }
 
 static TupleTableSlot *
@@ -179,20 +201,7 @@ iterate(ForeignScanState *node)
 	if (message == NULL)
 		return slot;
 
-	slot->tts_values[COLUMN_PARTITION - 1] = Int32GetDatum(partition);
-	slot->tts_values[COLUMN_LOG_OFFSET - 1] = Int64GetDatum(message->offset);
-	slot->tts_values[COLUMN_TIMESTAMP - 1] = TimestampTzGetDatum(message->timestamp);
-	slot->tts_values[COLUMN_KEY - 1] = message->key;
-	slot->tts_values[COLUMN_VALUE - 1] = message->value;
-	slot->tts_values[COLUMN_HEADERS - 1] = message->headers;
-	slot->tts_isnull[COLUMN_PARTITION - 1] = false;
-	slot->tts_isnull[COLUMN_LOG_OFFSET - 1] = false;
-	slot->tts_isnull[COLUMN_TIMESTAMP - 1] = false;
-	slot->tts_isnull[COLUMN_KEY - 1] = message->key_null;
-	slot->tts_isnull[COLUMN_VALUE - 1] = message->value_null;
-	slot->tts_isnull[COLUMN_HEADERS - 1] = message->headers_null;
-	if (scan->format == FORMAT_JSON && !message->value_null)
-		slot->tts_values[COLUMN_VALUE - 1] = json_value(scan, partition, message);
+	fdw_form_row(scan->topic, scan->format, partition, message, slot->tts_values, slot->tts_isnull);
 	return ExecStoreVirtualTuple(slot);
 }
 

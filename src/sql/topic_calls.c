@@ -411,9 +411,12 @@ pgtopic_relation_altered(PG_FUNCTION_ARGS)
 	extension_owner_begin(&saved);
 	SPI_connect();
 	extension_execute(SPI_OK_SELECT,
+					  "WITH RECURSIVE altered (objid) AS ("
 					  "SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands()"
 					  " WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-					  " AND object_type LIKE 'foreign table%%'");
+					  /* what a table is given, its children and partitions get */
+					  " UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN altered a ON i.inhparent = a.objid"
+					  ") SELECT c.oid FROM altered a JOIN pg_catalog.pg_class c ON c.oid = a.objid WHERE c.relkind = 'f'");
 	count = (int) SPI_processed;
 	relations = palloc((count + 1) * sizeof(Oid));
 	for (int i = 0; i < count; i++)

@@ -184,9 +184,8 @@ relation_adopt(int32 topic)
 }
 
 static bool
-columns_are_right(Oid relid, ValueFormat format)
+columns_are_right(Relation relation, ValueFormat format)
 {
-	Relation	relation = table_open(relid, AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(relation);
 	bool		right = desc->natts == RELATION_COLUMNS;
 
@@ -199,8 +198,18 @@ columns_are_right(Oid relid, ValueFormat format)
 			attribute->atttypid == relation_column_type(i, format) &&
 			attribute->atttypmod == -1;
 	}
-	table_close(relation, AccessShareLock);
 	return right;
+}
+
+void
+relation_check_columns(Relation relation, ValueFormat format)
+{
+	if (!columns_are_right(relation, format))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the columns of \"%s\" are not those of a topic", RelationGetRelationName(relation)),
+				 errdetail("They have been altered while event triggers were off."),
+				 errhint("Give it the columns that other topics of the same format have.")));
 }
 
 pg_noreturn static void
@@ -240,8 +249,12 @@ relation_check(Oid relation)
 		return;
 	if (topic != 0 && topic_row_by_id(topic, &row))
 	{
-		if (relation_of_topic(topic, row.name) != relation ||
-			!columns_are_right(relation, row.format))
+		Relation	opened = table_open(relation, AccessShareLock);
+		bool		right = relation_of_topic(topic, row.name) == relation &&
+			columns_are_right(opened, row.format);
+
+		table_close(opened, AccessShareLock);
+		if (!right)
 			error_altered(row.name);
 	}
 	else if (GetForeignTable(relation)->serverid == get_foreign_server_oid(SERVER_NAME, true))

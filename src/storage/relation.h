@@ -3,8 +3,8 @@
  * relation.h
  *	  Making and dropping the foreign tables that topics are to SQL.
  *
- * All run SQL; the caller is connected to SPI and acts as the extension's owner
- * (extension_owner_begin()).
+ * All but the last run SQL; the caller is connected to SPI and acts as the extension's
+ * owner (extension_owner_begin()).
  *
  *-------------------------------------------------------------------------
  */
@@ -12,6 +12,8 @@
 #define PGTOPIC_RELATION_H
 
 #include "postgres.h"
+
+#include "utils/relcache.h"
 
 #include "catalog/rows.h"
 
@@ -49,5 +51,11 @@ extern void relation_check(Oid relation);
 
 /* The same of schemas that were altered. */
 extern void relation_check_schemas(void);
+
+/*
+ * An error if a topic's relation has other columns, as it can have where event triggers
+ * are turned off.  Who reads or writes its rows calls it first.
+ */
+extern void relation_check_columns(Relation relation, ValueFormat format);
 
 #endif							/* PGTOPIC_RELATION_H */
