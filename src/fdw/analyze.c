@@ -112,12 +112,6 @@ sample_partition(Sample *sample, int32 partition, const OffsetRange *ranges, int
 	batch_scan_end(&scan);
 }
 
-static bool
-is_here(int32 topic, int32 partition)
-{
-	return OidIsValid(topic_get(topic)->partitions[partition].relation);
-}
-
 /* Draws count of the numbers below total, or all of them; returns how many, ascending. */
 static int
 draw(int64 total, int count, int64 **numbers)
@@ -145,11 +139,11 @@ acquire_sample(Relation relation, int elevel, HeapTuple *rows, int wanted,
 	int			numbers_count;
 	int			used = 0;
 
+	fdw_topic_logs(sample.topic, logs);
 	for (int p = 0; p < partitions_count; p++)
 	{
-		logs[p] = fdw_partition_log(sample.topic, p);
 		everywhere += logs[p].to - logs[p].from;
-		if (is_here(sample.topic, p))
+		if (fdw_partition_is_here(sample.topic, p))
 			here += logs[p].to - logs[p].from;
 	}
 	relation_check_columns(relation, sample.format);
@@ -163,7 +157,7 @@ acquire_sample(Relation relation, int elevel, HeapTuple *rows, int wanted,
 	{
 		int			begin = used;
 
-		if (!is_here(sample.topic, p))
+		if (!fdw_partition_is_here(sample.topic, p))
 			continue;
 		/* numbers count the offsets of the partitions one after the other */
 		for (; used < numbers_count && numbers[used] - here < logs[p].to - logs[p].from; used++)

@@ -31,8 +31,15 @@ enum PlanFlag
 	PLAN_COLUMNS				/* of the relation that are wanted, as bits */
 };
 
-/* The offsets of a partition as far as this broker knows, without reading any of it. */
-extern OffsetRange fdw_partition_log(int32 topic, int32 partition);
+/*
+ * The offsets of each partition, without reading any of it, into an array of
+ * partitions_count.  Partitions that other brokers have are taken to be like those that
+ * are here.
+ */
+extern void fdw_topic_logs(int32 topic, OffsetRange *logs);
+
+/* Whether this broker has a copy of the partition. */
+extern bool fdw_partition_is_here(int32 topic, int32 partition);
 
 /*
  * The columns of a message's row, RELATION_COLUMNS of them.  They point to what the

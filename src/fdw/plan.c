@@ -42,6 +42,9 @@
 /* Messages of a batch where there are no statistics. */
 #define BATCH_MESSAGES	50
 
+/* Messages of a partition where nothing is known of any: another broker has them all. */
+#define UNKNOWN_MESSAGES	10000
+
 /* What is not in the payload's columns: arrays, offsets, the row's header. */
 #define BATCH_OVERHEAD	150
 
@@ -56,8 +59,9 @@ typedef struct TopicPlan
 	double		batch_messages;
 } TopicPlan;
 
-OffsetRange
-fdw_partition_log(int32 topic, int32 partition)
+/* What is known of a partition whose log is here. */
+static OffsetRange
+partition_log(int32 topic, int32 partition)
 {
 	OffsetRange log = {0, 0};
 	PartitionRow row;
@@ -76,6 +80,38 @@ fdw_partition_log(int32 topic, int32 partition)
 	return log;
 }
 
+void
+fdw_topic_logs(int32 topic, OffsetRange *logs)
+{
+	int			count = topic_get(topic)->partitions_count;
+	int			here = 0;
+	double		from = 0;
+	double		to = 0;
+
+	for (int p = 0; p < count; p++)
+	{
+		if (!fdw_partition_is_here(topic, p))
+			continue;
+		logs[p] = partition_log(topic, p);
+		from += logs[p].from;
+		to += logs[p].to;
+		here++;
+	}
+	for (int p = 0; p < count; p++)
+	{
+		if (fdw_partition_is_here(topic, p))
+			continue;
+		logs[p].from = here > 0 ? (int64) (from / here) : 0;
+		logs[p].to = here > 0 ? (int64) (to / here) : UNKNOWN_MESSAGES;
+	}
+}
+
+bool
+fdw_partition_is_here(int32 topic, int32 partition)
+{
+	return OidIsValid(topic_get(topic)->partitions[partition].relation);
+}
+
 static TopicPlan *
 topic_plan(Oid relation)
 {
@@ -89,9 +125,9 @@ topic_plan(Oid relation)
 	state->logs = palloc0(state->partitions_count * sizeof(OffsetRange));
 	state->statistics = palloc0(state->partitions_count * sizeof(SegmentStatistics *));
 	state->statistics_count = palloc0(state->partitions_count * sizeof(int));
+	fdw_topic_logs(state->topic, state->logs);
 	for (int p = 0; p < state->partitions_count; p++)
 	{
-		state->logs[p] = fdw_partition_log(state->topic, p);
 		state->statistics_count[p] = segment_statistics_read(state->topic, p,
 															 &state->statistics[p]);
 		for (int i = 0; i < state->statistics_count[p]; i++)

@@ -172,6 +172,23 @@ $c->query_ok("BEGIN; SELECT produce('t3', 'first', partition => p) FROM generate
 result_is($s[3], "SELECT count(*) FILTER (WHERE value = 'never'), count(*) FILTER (WHERE value IN ('first', 'last')) FROM generate_series(0, 5) p, fetch_messages('t3', p, 0)", '0|12', '... a savepoint alone, too');
 $c->quit;
 
+# statistics of a relation, at brokers that have one or two of the three partitions
+$s[1]->query_ok("INSERT INTO topics.$_ (partition, key, value) SELECT n % 3, n % 10, n FROM generate_series(1, 3000) n") for 'single', 'double';
+for my $i (1 .. 3)
+{
+	for my $topic ('single', 'double')
+	{
+		my $here = $s[$i]->query_ok("SELECT array_agg(partition ORDER BY partition) FROM partition_status WHERE topic = '$topic' AND $i = ANY (replicas)");
+		# a follower hears a moment later
+		$cluster->wait_until($i, "SELECT bool_and(high_watermark = 1000) FROM pgtopic.partition WHERE topic_id = '$topic'::topic::int AND partition = ANY ('$here')");
+		$s[$i]->query_ok("ANALYZE topics.$topic");
+		result_is($s[$i], "SELECT reltuples, relpages > 0 FROM pg_class WHERE oid = 'topics.$topic'::regclass", '3000|t', "$topic on broker $i: the planner knows how many messages there are");
+		result_is($s[$i], "SELECT most_common_vals FROM pg_stats WHERE tablename = '$topic' AND attname = 'partition'", $here, '... from what is here');
+		result_is($s[$i], "SELECT n_distinct FROM pg_stats WHERE tablename = '$topic' AND attname = 'key'", '10', '... and what keys there are');
+		like($s[$i]->query_ok("EXPLAIN SELECT * FROM topics.$topic"), qr/rows=3000 /, '... and plans with it');
+	}
+}
+
 # a reader that waits on one broker is woken by a producer on another
 my $next = $s[1]->query_ok("SELECT high_watermark FROM partition_status WHERE topic = 'gone' AND partition = 0");
 for my $i (1 .. 3)
