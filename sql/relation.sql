@@ -78,6 +78,49 @@ INSERT INTO topics."relation.one" (value) SELECT value FROM topics.relation WHER
 INSERT INTO topics."relation.one" (value) SELECT 'again' FROM topics."relation.one" WHERE log_offset < 10;
 SELECT count(*), count(*) FILTER (WHERE value = 'again') AS again FROM topics."relation.one";
 
+-- with RETURNING too, where each row has its offset at once
+SELECT create_topic('relation.returning', partitions => 2);
+WITH i AS (INSERT INTO topics."relation.returning" (key, value) SELECT n % 10, n FROM generate_series(1, 3000) n RETURNING *)
+SELECT count(*), count(DISTINCT (partition, log_offset)), count(*) FILTER (WHERE partition <> partition_for_key('relation.returning', key)) AS wrong, min(log_offset) FROM i;
+SELECT count(*) FILTER (WHERE value::int <> n) AS wrong, count(DISTINCT "timestamp") < 300 AS few_times
+FROM (SELECT *, row_number() OVER (PARTITION BY key ORDER BY log_offset) * 10 - (10 - key::int) % 10 AS n FROM topics."relation.returning") r;
+DO $$ DECLARE batches int; BEGIN
+    EXECUTE format('SELECT count(*) FROM pgtopic.t%s', 'relation.returning'::topic::int) INTO batches;
+    RAISE NOTICE 'batches are few: %', batches < 100;
+END $$;
+-- one that produces in between
+CREATE FUNCTION in_between(n int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+    IF n % 3 = 0 THEN PERFORM produce('relation.returning', 'in between ' || n, partition => 0); END IF;
+    RETURN 'row ' || n;
+END $$;
+SELECT max(log_offset) + 1 AS start FROM topics."relation.returning" WHERE partition = 0 \gset
+INSERT INTO topics."relation.returning" (partition, "timestamp", value) SELECT n % 2, CASE WHEN n = 2 THEN timestamptz '2020-02-02' END, in_between(n) FROM generate_series(1, 7) n
+RETURNING partition, CASE partition WHEN 0 THEN log_offset - :start END AS "offset", value, "timestamp" < '2021-01-01' AS old;
+SELECT log_offset - :start AS "offset", value, "timestamp" < '2021-01-01' AS old FROM topics."relation.returning" WHERE partition = 0 AND log_offset >= :start;
+-- rows that fail leave nothing
+INSERT INTO topics."relation.returning" (value) SELECT 'never' FROM generate_series(1, 10) n RETURNING 1 / (log_offset - log_offset); \echo :SQLSTATE
+INSERT INTO topics."relation.returning" (value) SELECT CASE n WHEN 10 THEN repeat('x', 2000000) ELSE 'never' END FROM generate_series(1, 10) n RETURNING 1; \echo :SQLSTATE
+SELECT count(*) FROM topics."relation.returning" WHERE value = 'never';
+-- who looks at the topic sees what has been inserted
+CREATE FUNCTION seen() RETURNS bigint LANGUAGE sql VOLATILE AS $$ SELECT count(*) FROM topics."relation.returning" WHERE value LIKE 'seen%' $$;
+INSERT INTO topics."relation.returning" (value) SELECT 'seen ' || n FROM generate_series(1, 3) n RETURNING value, seen();
+CREATE FUNCTION number_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.headers := jsonb_build_object('before', seen()); RETURN NEW; END $$;
+CREATE TRIGGER number_it BEFORE INSERT ON topics."relation.returning" FOR EACH ROW EXECUTE FUNCTION number_it();
+INSERT INTO topics."relation.returning" (value) VALUES ('seen 4'), ('seen 5');
+SELECT value, headers FROM topics."relation.returning" WHERE headers IS NOT NULL ORDER BY value;
+DROP TRIGGER number_it ON topics."relation.returning";
+-- by a view that checks
+CREATE VIEW returning_view AS SELECT * FROM topics."relation.returning" WHERE partition = 1 WITH CHECK OPTION;
+INSERT INTO returning_view (partition, value) VALUES (1, 'by view'), (1, 'and another') RETURNING partition, value;
+\set VERBOSITY terse
+INSERT INTO returning_view (partition, value) VALUES (1, 'never'), (0, 'never'); \echo :SQLSTATE
+\set VERBOSITY default
+SELECT value FROM topics."relation.returning" WHERE value IN ('by view', 'and another', 'never') ORDER BY log_offset;
+DROP VIEW returning_view;
+DROP FUNCTION number_it(), in_between(int);
+DROP FUNCTION seen();
+SELECT drop_topic('relation.returning');
+
 --
 -- COPY
 --

@@ -4,8 +4,10 @@
  *	  INSERT and COPY FROM into a topic.
  *
  * Rows are gathered and produced many at a time, as produce_batch() does, so that they
- * share batches.  A row is produced at once where somebody looks at what has become of it:
- * RETURNING, AFTER triggers, WITH CHECK OPTION.
+ * share batches.  Where RETURNING, or WITH CHECK OPTION, wants to know where each is, they
+ * get their offsets at once and are written later all the same.  A row is produced at once
+ * where somebody may look at the topic before the statement has ended: triggers, or
+ * functions in RETURNING.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,6 +17,8 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/plannodes.h"
+#include "optimizer/clauses.h"
+#include "optimizer/optimizer.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -32,12 +36,27 @@
 #define ROWS_MAX	65536
 #define BYTES_MAX	(4 * 1024 * 1024)
 
+/* A row that has its offset is written this much later at most, so that its time is right. */
+#define RESERVED_MAX_MS	100
+
+typedef enum InsertMode
+{
+	INSERT_BEGINS,				/* what the executor will look at it does not say before the first row */
+	INSERT_GATHER,				/* nobody looks before the statement has ended */
+	INSERT_RESERVE,				/* somebody looks at each row, as it is produced */
+	INSERT_AT_ONCE				/* somebody looks at the topic */
+} InsertMode;
+
 typedef struct TopicInsert
 {
 	int32		topic;
 	PayloadKind kind;
+	const ModifyTable *plan;	/* NULL for COPY */
+	InsertMode	mode;
+	TimestampTz timestamp;		/* of rows without their own */
 	MemoryContext context;		/* of what follows, emptied when it has been produced */
 	int			count;
+	int			reserved;		/* of them, from the first one on, have offsets */
 	int			room;
 	int64		bytes;
 	bool		has_keys;
@@ -53,10 +72,29 @@ typedef struct TopicInsert
 	Datum	   *timestamps;
 	bool	   *timestamp_nulls;
 	int32	   *partitions;		/* -1: by the key */
+	int64	   *offsets;
 } TopicInsert;
 
+static InsertMode
+insert_mode(const ResultRelInfo *result, const ModifyTable *plan)
+{
+	const TriggerDesc *triggers = result->ri_TrigDesc;
+
+	if (triggers != NULL && (triggers->trig_insert_before_row || triggers->trig_insert_after_row ||
+							 triggers->trig_insert_after_statement))
+		return INSERT_AT_ONCE;
+	if (result->ri_projectReturning == NULL && result->ri_WithCheckOptions == NIL)
+		return INSERT_GATHER;
+	if (plan == NULL || contain_subplans((Node *) plan->returningLists) ||
+		contain_volatile_functions((Node *) plan->returningLists) ||
+		contain_subplans((Node *) plan->withCheckOptionLists) ||
+		contain_volatile_functions((Node *) plan->withCheckOptionLists))
+		return INSERT_AT_ONCE;
+	return INSERT_RESERVE;
+}
+
 static void
-begin(ResultRelInfo *result)
+begin(ResultRelInfo *result, const ModifyTable *plan)
 {
 	TopicInsert *insert = palloc0(sizeof(TopicInsert));
 	Topic	   *topic;
@@ -67,6 +105,7 @@ begin(ResultRelInfo *result)
 	insert->topic = topic->id;
 	insert->kind = topic->format == FORMAT_BYTES ? PAYLOAD_BYTES :
 		topic->format == FORMAT_JSON ? PAYLOAD_JSONB : PAYLOAD_TEXT;
+	insert->plan = plan;
 	insert->context = AllocSetContextCreate(CurrentMemoryContext, "pgtopic insert",
 											ALLOCSET_DEFAULT_SIZES);
 	result->ri_FdwState = insert;
@@ -77,7 +116,7 @@ begin_modify(ModifyTableState *node, ResultRelInfo *result, List *fdw_private,
 			 int subplan, int eflags)
 {
 	if (!(eflags & EXEC_FLAG_EXPLAIN_ONLY))
-		begin(result);
+		begin(result, (ModifyTable *) node->ps.plan);
 }
 
 static void
@@ -98,7 +137,7 @@ begin_insert(ModifyTableState *node, ResultRelInfo *result)
 	/* COPY has no plan */
 	if (plan != NULL)
 		refuse_on_conflict(plan);
-	begin(result);
+	begin(result, plan);
 }
 
 static List *
@@ -132,6 +171,7 @@ make_room(TopicInsert *insert)
 	insert->timestamps = enlarge(insert, insert->timestamps, room, sizeof(Datum));
 	insert->timestamp_nulls = enlarge(insert, insert->timestamp_nulls, room, sizeof(bool));
 	insert->partitions = enlarge(insert, insert->partitions, room, sizeof(int32));
+	insert->offsets = enlarge(insert, insert->offsets, room, sizeof(int64));
 	insert->room = room;
 }
 
@@ -187,21 +227,40 @@ add_row(TopicInsert *insert, ResultRelInfo *result, TupleTableSlot *slot)
 	insert->count++;
 }
 
-/*
- * Produces the rows that have been gathered.  Where it is only one, says where it is, and its
- * time.
- */
-static void
-flush(TopicInsert *insert, ProducedRange *range, TimestampTz *timestamp)
+/* Gathered rows [start, start + count). */
+static MessageSet
+message_set(TopicInsert *insert, int start, int count)
+{
+	MessageSet	messages = {0};
+
+	messages.count = count;
+	messages.kind = insert->kind;
+	messages.values = insert->values + start;
+	messages.value_nulls = insert->value_nulls + start;
+	messages.keys = insert->has_keys ? insert->keys + start : NULL;
+	messages.key_nulls = insert->key_nulls + start;
+	messages.headers = insert->has_headers ? insert->headers + start : NULL;
+	messages.header_nulls = insert->header_nulls + start;
+	messages.partitions = insert->has_partitions ? insert->partitions + start : NULL;
+	messages.offsets = insert->offsets + start;
+	messages.timestamp = insert->timestamp;
+	messages.timestamps = insert->has_timestamps ? insert->timestamps + start : NULL;
+	return messages;
+}
+
+/* Produces the rows that have been gathered, and returns where the last one is. */
+static ProducedRange
+flush(TopicInsert *insert)
 {
 	MemoryContext old;
 	Topic	   *topic;
-	MessageSet	messages;
+	int			rest = insert->count - insert->reserved;
 	ProducedRange *ranges;
+	ProducedRange last = {0};
 	bool		pushed = false;
 
 	if (insert->count == 0)
-		return;
+		return last;
 	old = MemoryContextSwitchTo(insert->context);
 	/* the end of a portal has none, and what reads catalogs wants one */
 	if (!ActiveSnapshotSet())
@@ -209,54 +268,40 @@ flush(TopicInsert *insert, ProducedRange *range, TimestampTz *timestamp)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		pushed = true;
 	}
-	topic = topic_lock(insert->topic);
-	memset(&messages, 0, sizeof(messages));
-	messages.count = insert->count;
-	messages.kind = insert->kind;
-	messages.values = insert->values;
-	messages.value_nulls = insert->value_nulls;
-	messages.keys = insert->has_keys ? insert->keys : NULL;
-	messages.key_nulls = insert->key_nulls;
-	messages.headers = insert->has_headers ? insert->headers : NULL;
-	messages.header_nulls = insert->header_nulls;
-	messages.partitions = insert->has_partitions ? insert->partitions : NULL;
-	messages.timestamp = GetCurrentTimestamp();
-	if (insert->has_timestamps)
+	if (insert->mode == INSERT_GATHER)
+		insert->timestamp = GetCurrentTimestamp();
+	for (int i = 0; i < insert->count && insert->has_timestamps; i++)
 	{
-		messages.timestamps = insert->timestamps;
-		for (int i = 0; i < insert->count; i++)
-		{
-			if (insert->timestamp_nulls[i])
-				insert->timestamps[i] = TimestampTzGetDatum(messages.timestamp);
-		}
+		if (insert->timestamp_nulls[i])
+			insert->timestamps[i] = TimestampTzGetDatum(insert->timestamp);
 	}
-	if (timestamp != NULL)
-		*timestamp = insert->has_timestamps ? DatumGetTimestampTz(insert->timestamps[0]) :
-			messages.timestamp;
-	ranges = palloc(Min(messages.count + 1, topic->partitions_count) * sizeof(ProducedRange));
-	(void) produce_messages(topic, &messages, -1, ranges);
-	if (range != NULL)
-		*range = ranges[0];
+	if (insert->reserved > 0)
+	{
+		MessageSet	messages = message_set(insert, 0, insert->reserved);
+
+		produce_reserved(topic_lock(insert->topic), &messages);
+	}
+	if (rest > 0)
+	{
+		MessageSet	messages = message_set(insert, insert->reserved, rest);
+		int			count;
+
+		messages.offsets = NULL;
+		topic = topic_lock(insert->topic);
+		ranges = palloc(Min(rest + 1, topic->partitions_count) * sizeof(ProducedRange));
+		count = produce_messages(topic, &messages, -1, ranges);
+		last = ranges[count - 1];
+	}
 	if (pushed)
 		PopActiveSnapshot();
 	MemoryContextSwitchTo(old);
 
 	MemoryContextReset(insert->context);
-	insert->count = insert->room = 0;
+	insert->count = insert->reserved = insert->room = 0;
 	insert->bytes = 0;
 	insert->has_keys = insert->has_headers = false;
 	insert->has_timestamps = insert->has_partitions = false;
-}
-
-/* Whether somebody looks at each row, or at the topic, before the statement has ended. */
-static bool
-is_watched(const ResultRelInfo *result)
-{
-	const TriggerDesc *triggers = result->ri_TrigDesc;
-
-	return result->ri_projectReturning != NULL || result->ri_WithCheckOptions != NIL ||
-		(triggers != NULL && (triggers->trig_insert_after_row ||
-							  triggers->trig_insert_after_statement));
+	return last;
 }
 
 /* The row as it is now in the topic. */
@@ -276,22 +321,60 @@ produced_row(TupleTableSlot *slot, const ProducedRange *range, TimestampTz times
 	return slot;
 }
 
+/* Gives the row that was gathered last its offset; false if it has to be produced at once. */
+static bool
+reserve_row(TopicInsert *insert, ProducedRange *range)
+{
+	int			i = insert->count - 1;
+	MessageSet	messages;
+
+	insert->has_partitions = true;
+	messages = message_set(insert, 0, insert->count);
+	if (insert->mode == INSERT_AT_ONCE ||
+		!produce_reserve(topic_get(insert->topic), &messages, i))
+		return false;
+	range->partition = insert->partitions[i];
+	range->first_offset = range->last_offset = insert->offsets[i];
+	insert->reserved++;
+	return true;
+}
+
+static bool
+is_full(const TopicInsert *insert)
+{
+	return insert->count >= ROWS_MAX || insert->bytes >= BYTES_MAX;
+}
+
 static TupleTableSlot *
 insert_row(EState *estate, ResultRelInfo *result, TupleTableSlot *slot, TupleTableSlot *plan_slot)
 {
 	TopicInsert *insert = result->ri_FdwState;
 	ProducedRange range;
+	TimestampTz now;
 	TimestampTz timestamp;
 
-	add_row(insert, result, slot);
-	if (is_watched(result))
+	if (insert->mode == INSERT_BEGINS)
+		insert->mode = insert_mode(result, insert->plan);
+	if (insert->mode == INSERT_GATHER)
 	{
-		flush(insert, &range, &timestamp);
-		return produced_row(slot, &range, timestamp);
+		add_row(insert, result, slot);
+		if (is_full(insert))
+			(void) flush(insert);
+		return slot;
 	}
-	if (insert->count >= ROWS_MAX || insert->bytes >= BYTES_MAX)
-		flush(insert, NULL, NULL);
-	return slot;
+
+	now = GetCurrentTimestamp();
+	if (is_full(insert) ||
+		(insert->count > 0 && TimestampDifferenceExceeds(insert->timestamp, now, RESERVED_MAX_MS)))
+		(void) flush(insert);
+	if (insert->count == 0)
+		insert->timestamp = now;
+	add_row(insert, result, slot);
+	timestamp = slot->tts_isnull[COLUMN_TIMESTAMP - 1] ? insert->timestamp :
+		DatumGetTimestampTz(slot->tts_values[COLUMN_TIMESTAMP - 1]);
+	if (!reserve_row(insert, &range))
+		range = flush(insert);
+	return produced_row(slot, &range, timestamp);
 }
 
 static void
@@ -301,7 +384,7 @@ end(EState *estate, ResultRelInfo *result)
 
 	if (insert == NULL)
 		return;
-	flush(insert, NULL, NULL);
+	(void) flush(insert);
 	MemoryContextDelete(insert->context);
 	result->ri_FdwState = NULL;
 }

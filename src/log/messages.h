@@ -36,6 +36,7 @@ typedef struct MessageSet
 	Datum	   *headers;		/* NULL if no message has any; else jsonb */
 	bool	   *header_nulls;
 	int32	   *partitions;		/* NULL if all are chosen by key; -1: this one is */
+	int64	   *offsets;		/* NULL but for produce_reserved() */
 	Datum	   *timestamps;		/* NULL if all are the same */
 	TimestampTz timestamp;
 	const Producer *producer;	/* NULL if they are not numbered */

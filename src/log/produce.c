@@ -130,6 +130,19 @@ gather_nulls(const bool *from, const int *order, int count)
 	return to;
 }
 
+static int64 *
+gather_offsets(const int64 *from, const int *order, int count)
+{
+	int64	   *to;
+
+	if (from == NULL)
+		return NULL;
+	to = palloc(count * sizeof(int64));
+	for (int i = 0; i < count; i++)
+		to[i] = from[order[i]];
+	return to;
+}
+
 /*
  * Brings the messages into the order of their partitions, keeping the order
  * within each (a counting sort), and counts those of each.
@@ -166,6 +179,7 @@ sort_by_partition(const Topic *topic, MessageSet *messages, int *counts)
 	messages->header_nulls = gather_nulls(messages->header_nulls, order, messages->count);
 	messages->timestamps = gather_datums(messages->timestamps, order, messages->count);
 	messages->partitions = NULL;
+	messages->offsets = gather_offsets(messages->offsets, order, messages->count);
 	pfree(partitions);
 	pfree(order);
 	pfree(starts);
@@ -239,11 +253,11 @@ write_row(BatchWriter *writer, MessageSet *messages, int start, int count, int64
 	batch_writer_add(writer, &batch);
 }
 
-/* Appends messages [start, start + count) of the set to one partition. */
-static ProducedRange
-append(LogPartition *partition, MessageSet *messages, int start, int count)
+/* Writes messages [start, start + count) of the set to one partition, from an offset on. */
+static void
+write_messages(LogPartition *partition, MessageSet *messages, int start, int count,
+			   int64 first_offset)
 {
-	ProducedRange range;
 	BatchWriter writer;
 	Packing		packing;
 	PackColumns columns;
@@ -252,10 +266,6 @@ append(LogPartition *partition, MessageSet *messages, int start, int count)
 	columns.keys = messages->keys != NULL;
 	columns.headers = messages->headers != NULL;
 	columns.timestamps = messages->timestamps != NULL;
-
-	range.partition = partition->number;
-	range.first_offset = partition_reserve(partition, count);
-	range.last_offset = range.first_offset + count - 1;
 
 	batch_writer_begin(&writer, partition);
 	packing_start(&packing, columns);
@@ -266,14 +276,26 @@ append(LogPartition *partition, MessageSet *messages, int start, int count)
 		if (packing_add(&packing, sizes))
 			continue;
 		write_row(&writer, messages, row_start, i - row_start,
-				  range.first_offset + (row_start - start));
+				  first_offset + (row_start - start));
 		row_start = i;
 		packing_start(&packing, columns);
 		(void) packing_add(&packing, sizes);
 	}
 	write_row(&writer, messages, row_start, start + count - row_start,
-			  range.first_offset + (row_start - start));
+			  first_offset + (row_start - start));
 	batch_writer_end(&writer);
+}
+
+/* Appends messages [start, start + count) of the set to one partition. */
+static ProducedRange
+append(LogPartition *partition, MessageSet *messages, int start, int count)
+{
+	ProducedRange range;
+
+	range.partition = partition->number;
+	range.first_offset = partition_reserve(partition, count);
+	range.last_offset = range.first_offset + count - 1;
+	write_messages(partition, messages, start, count, range.first_offset);
 	return range;
 }
 
@@ -500,4 +522,43 @@ produce_messages(Topic *topic, MessageSet *messages, int32 partition, ProducedRa
 	if (pieces_count > 0)
 		append_elsewhere(topic_id, messages, pieces, pieces_count);
 	return ranges_count;
+}
+
+bool
+produce_reserve(Topic *topic, MessageSet *messages, int i)
+{
+	int32		sticky = -1;
+	int32		number = partition_of(topic, messages, i, &sticky);
+	LogPartition *partition = topic_partition_get(topic, number);
+
+	if (!partition_is_ready_here(partition))
+		return false;
+	messages->partitions[i] = number;
+	messages->offsets[i] = partition_reserve(partition, 1);
+	return true;
+}
+
+void
+produce_reserved(Topic *topic, MessageSet *messages)
+{
+	int		   *counts = palloc0(topic->partitions_count * sizeof(int));
+	int			end = 0;
+
+	messages_check(topic, messages);
+	sort_by_partition(topic, messages, counts);
+	for (int p = 0; p < topic->partitions_count; p++)
+	{
+		int			start = end;
+
+		end += counts[p];
+		/* others may have taken offsets in between */
+		for (int i = start; i < end; i++)
+		{
+			if (i + 1 < end && messages->offsets[i + 1] == messages->offsets[i] + 1)
+				continue;
+			write_messages(&topic->partitions[p], messages, start, i + 1 - start,
+						   messages->offsets[start]);
+			start = i + 1;
+		}
+	}
 }

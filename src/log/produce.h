@@ -39,4 +39,15 @@ typedef struct ProducedRange
 extern int	produce_messages(Topic *topic, MessageSet *messages, int32 partition,
 							 ProducedRange *ranges);
 
+/*
+ * The same in two steps, for who has to say where a message is before the next one is
+ * known.  produce_reserve() gives one message its partition, in messages->partitions, and
+ * its offset, in messages->offsets; false if another broker leads the partition: then it
+ * is for produce_messages().  produce_reserved() writes messages that have theirs, later in
+ * the same command; the offsets of a command that fails in between are passed over as those
+ * that are rolled back.
+ */
+extern bool produce_reserve(Topic *topic, MessageSet *messages, int i);
+extern void produce_reserved(Topic *topic, MessageSet *messages);
+
 #endif							/* PGTOPIC_PRODUCE_H */

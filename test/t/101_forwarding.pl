@@ -238,6 +238,10 @@ result_is($two, "SELECT value IS NULL, headers, timestamp < '2003-01-01' FROM fe
 	$one->query_ok('COMMIT');
 	result_is($two, $mine, '400|4', '... until it has committed');
 	result_is($one, "INSERT INTO topics.t (partition, value) VALUES (2, 'returned') RETURNING partition, log_offset > 1000, value", '2|t|returned', 'RETURNING of the other broker');
+	# of both, in one statement: those of this broker have their offsets before they are written
+	$one->query_ok("CREATE TEMP TABLE got AS WITH i AS (INSERT INTO topics.t (partition, value) SELECT n % 4, 'returned ' || n FROM generate_series(1, 200) n RETURNING partition, log_offset, value, timestamp) SELECT * FROM i");
+	result_is($one, "SELECT count(*), count(DISTINCT partition) FROM got JOIN topics.t USING (partition, log_offset, value, timestamp)", '200|4', 'RETURNING of both');
+	result_is($two, "SELECT count(*) FROM topics.t WHERE value ~ '^returned '", '200', '... which is all there is');
 	error_is($one, 'DROP FOREIGN TABLE topics.t', '0A000', qr/cannot be dropped in a cluster.*drop_topic\(\)/s, 'a relation is not dropped by hand in a cluster');
 }
 
