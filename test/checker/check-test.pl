@@ -315,6 +315,24 @@ planted('a fetch returned what is below its offset', [qw(nonmonotonic-poll)],
 	sub { s/^205 .*/205 f1 seen t 0 5 4=p1:5 6=p1:10/m; });
 planted('a group consumed out of order', [qw(nonmonotonic-poll)],
 	sub { s/^(310 .*)\n(311 .*)/$2\n$1/m; });
+# SELECTs: what each has in common with the clean history, and what not
+for ([ 'SELECTs', [], '80 f1 selected t 0 79 0 5 asc 0=p1:1 1=p1:2 3=p1:4 4=p1:5', '82 f1 selected t 0 79 1 9 desc 6=p1:10 4=p1:5 3=p1:4 1=p1:2' ],
+	[ 'a SELECT that began before the last transaction committed', [], '81 f1 selected t 0 59 1 9 desc 4=p1:5 3=p1:4 1=p1:2' ],
+	[ 'a SELECT left out what had been acknowledged', [qw(poll-skip)], '80 f1 selected t 0 79 1 9 desc 6=p1:10 3=p1:4 1=p1:2' ],
+	[ 'a SELECT showed what was rolled back', [qw(aborted-read)], '80 f1 selected t 0 79 3 6 asc 3=p1:4 4=p1:5 5=p1:6' ],
+	[ 'a SELECT showed what was not sent', [qw(phantom)], '80 f1 selected t 0 79 3 6 asc 3=p1:4 4=p1:5 5=p9:9' ],
+	[ 'a SELECT showed a message that is gone', [qw(vanished)], '80 f1 selected t 0 79 3 6 asc 3=p1:4 4=p1:5 5=p1:9' ],
+	[ 'a SELECT showed a message in the place of another', [qw(inconsistent-offsets vanished)], '80 f1 selected t 0 79 3 5 desc 4=p1:5 3=p1:2' ],
+	[ 'a SELECT showed offsets in the wrong order', [qw(nonmonotonic-poll)], '80 f1 selected t 0 79 3 5 desc 3=p1:4 4=p1:5' ],
+	[ 'a SELECT showed an offset that it was not asked for', [qw(nonmonotonic-poll)], '80 f1 selected t 0 79 3 5 asc 3=p1:4 4=p1:5 6=p1:10' ],
+	[ 'a SELECT showed a message before its transaction was to commit', [qw(precommitted-read)], '62 f1 selected t 0 61 3 9 asc 3=p1:4 4=p1:5 6=p1:10' ])
+{
+	my ($name, $expected, @lines) = @$_;
+	planted($name, $expected, sub { $_ .= join('', map { "$_\n" } @lines); });
+}
+planted_in_cluster('a SELECT showed what was lost, and left out what others have', [], sub { $_ .= "80 f1 selected t 0 79 0 9 asc 0=p1:1 2=p1:6\n"; });
+planted_in_cluster('a SELECT showed what was rolled back', [qw(aborted-read)],
+	sub { s/^45 p1 ok p1.4 warned/45 p1 fail p1.4/m; $_ .= "80 f1 selected t 0 79 0 9 asc 0=p1:1 2=p1:6\n"; });
 planted('a fetch left out a message', [qw(poll-skip)],
 	sub { s/^202 .*/202 f1 seen t 0 0 1=p1:2/m; });
 planted('a fetcher went on beyond a message', [qw(poll-skip)],
@@ -410,7 +428,7 @@ planted_in_cluster('a broker crashed by itself', [qw(server-crash)], sub { },
 
 # A run that did too little is no proof.
 {
-	my $enough = $clean;
+	my $enough = "${clean}80 f1 selected t 0 79 0 3 asc 0=p1:1 1=p1:2\n";
 	for my $group (qw(g2 pipe))
 	{
 		my $more = join('', map { s/\bg1\b/$group/gr =~ s/\bc1\b/c_$group/gr } $clean =~ /^(\S+ c1 .*\n|\S+ final effect .*\n)/mg);
@@ -425,6 +443,7 @@ planted_in_cluster('a broker crashed by itself', [qw(server-crash)], sub { },
 		[ 'no crash', sub { s/kill-9 backend/terminate/ } ],
 		[ 'no consumer of a group', sub { s/.* c_g2 .*\n//g; s/.* effect g2 .*\n//g } ],
 		[ 'no consumer that rolled back', sub { s/.* c\w*\.2 .*\n//g; s/^122 .*\n//mg; s/^121 .*\n//mg } ],
+		[ 'no SELECT', sub { s/.* selected .*\n// } ],
 		[ 'a fetcher that saw nothing', sub { s/$/\n200 f2 tail u 0/ } ],
 		[ 'no final read', sub { s/.* complete -\n// } ])
 	{

@@ -53,6 +53,7 @@ sub anomaly
 my %txn;        # id => { state, commit => time, calls => { n => call } }
 my %sender;     # message id => its call
 my @seen;       # [ time, process, topic/partition, from, [offset, id]... ]
+my @selected;   # [ time, process, topic/partition, started, from, to, direction, [offset, id]... ]
 my @polls;      # [ time, txn, call, group, topic/partition, [offset, id]... ]
 my @effects;    # [ group, topic/partition, offset, id, txn ], in their order
 my %log;        # topic/partition => { offsets => [], ids => [] }
@@ -123,6 +124,10 @@ my %on = (
 	seen => sub {
 		my ($time, $process, $topic, $partition, $from, @messages) = @_;
 		push @seen, [ $time, $process, "$topic/$partition", $from, @messages ];
+	},
+	selected => sub {
+		my ($time, $process, $topic, $partition, @rest) = @_;
+		push @selected, [ $time, $process, "$topic/$partition", @rest ];
 	},
 	tail => sub { $tails{ $_[1] }{"$_[2]/$_[3]"} = 1; },
 	log => sub {
@@ -412,6 +417,59 @@ for my $process (sort keys %tails)
 	}
 }
 
+# A SELECT shows what is committed, with or without what is open before it: all that was acknowledged
+# when it began, and nothing that is rolled back.  In a cluster a leader may show what it has alone, and what is
+# lost with it.
+sub check_select
+{
+	my ($time, $process, $tp, $started, $from, $to, $direction, @messages) = @_;
+	my %there;
+	my $previous = $direction eq 'asc' ? $from - 1 : $to;
+	for (@messages)
+	{
+		my ($offset, $id) = split /=/, $_, 2;
+		anomaly('nonmonotonic-poll', "$process selected $tp at $offset after $previous")
+		  if $direction eq 'asc' ? $offset <= $previous || $offset >= $to : $offset >= $previous || $offset < $from;
+		$previous = $offset;
+		$there{$offset} = 1;
+		my $call = $sender{$id};
+		if (!$call)
+		{
+			anomaly('phantom', "$process selected $id in $tp at $offset, which was never sent");
+		}
+		elsif (fate($call) eq 'aborted')
+		{
+			anomaly('aborted-read', "$process selected $id in $tp at $offset: transaction $call->{txn}{id} was rolled back");
+		}
+		elsif (($call->{txn}{commit} // 0) > $time)
+		{
+			anomaly('precommitted-read', "$process selected $id in $tp at $offset before COMMIT of $call->{txn}{id}");
+		}
+		elsif ($brokers == 1)
+		{
+			show($process, $tp, $offset, $id);
+			anomaly('vanished', "$process selected $id in $tp at $offset, where the log has nothing")
+			  unless $where{$id} && $where{$id}[0] eq $tp && $where{$id}[1] == $offset;
+		}
+	}
+	return if $brokers > 1;
+	my ($offsets, $ids) = @{ $log{$tp} || return }{qw(offsets ids)};
+	for (my $i = find($offsets, $from); $i < @$offsets && $offsets->[$i] < $to; $i++)
+	{
+		my $call = $sender{ $ids->[$i] } // next;
+		anomaly('poll-skip', "$process selected $tp without $ids->[$i] at $offsets->[$i]")
+		  if !$there{ $offsets->[$i] } && fate($call) eq 'committed' && $call->{txn}{end} < $started;
+	}
+	return;
+}
+
+for (@selected)
+{
+	check_select(@$_);
+	$count{'messages selected'} += @$_ - 7;
+	$count{selects}++;
+}
+
 # Consumers: what each transaction read, and what it left behind.
 my %polled;     # transaction => { group, topic/partition, offset, id => 1 }
 for (@polls)
@@ -654,7 +712,7 @@ if (!$no_minimum)
 {
 	for ('messages committed', 'messages committed after the last fault', 'messages of transactions rolled back on purpose',
 		'messages rolled back to a savepoint', 'messages consumed, committed', 'messages consumed, aborted',
-		'messages fetched', 'crashes of the server', 'messages consumed by g1', 'messages consumed by g2',
+		'messages fetched', 'messages selected', 'crashes of the server', 'messages consumed by g1', 'messages consumed by g2',
 		'messages consumed by pipe', 'transactions held open')
 	{
 		push @too_little, "no $_" unless $count{$_};

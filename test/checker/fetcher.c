@@ -1,7 +1,8 @@
 /*
  * fetcher.c
  *		Readers that follow partitions with fetch_messages(), each from the offset
- *		after the last that it saw, and now and then look back.
+ *		after the last that it saw, and now and then look back, or SELECT from the
+ *		topic's relation.
  */
 #include "workload.h"
 
@@ -93,6 +94,51 @@ fetch(Client *c, const char *topic, int partition, long long from,
 	return out;
 }
 
+/*
+ * A SELECT of some offsets, from either end.  What is recorded begins with the time
+ * before it: all that was acknowledged then is there.
+ */
+static void
+select_some(Client *c, const char *topic, int partition, long long from, long long to)
+{
+	char		partition_text[16];
+	char		from_text[24];
+	char		to_text[24];
+	const char *params[3] = {partition_text, from_text, to_text};
+	const char *direction = chance(c, 50) ? "asc" : "desc";
+	char		sql[256];
+	long long	started = (long long) now_us();
+	Outcome		out;
+	PGresult   *res;
+
+	snprintf(partition_text, sizeof(partition_text), "%d", partition);
+	snprintf(from_text, sizeof(from_text), "%lld", from);
+	snprintf(to_text, sizeof(to_text), "%lld", to);
+	snprintf(sql, sizeof(sql), "SELECT log_offset, value, key FROM topics.\"%s\" WHERE partition = $1::int"
+			 " AND log_offset >= $2::bigint AND log_offset < $3::bigint ORDER BY log_offset %s", topic, direction);
+	res = client_exec(c, &out, sql, 3, params);
+	if (out == OUT_OK)
+	{
+		char	   *line;
+		size_t		len;
+		FILE	   *list = open_memstream(&line, &len);
+		char		id[40];
+
+		for (int i = 0; i < PQntuples(res); i++)
+		{
+			if (!value_ok(PQgetvalue(res, i, 1), PQgetisnull(res, i, 2) ? NULL : PQgetvalue(res, i, 2),
+						  id, sizeof(id)))
+				record(c, "corrupt", "%s\t%d\t%s\t%s", topic, partition, PQgetvalue(res, i, 0), id);
+			fprintf(list, "\t%s=%s", PQgetvalue(res, i, 0), id);
+		}
+		fclose(list);
+		record(c, "selected", "%s\t%d\t%lld\t%lld\t%lld\t%s%s", topic, partition, started, from, to,
+			   direction, line);
+		free(line);
+	}
+	PQclear(res);
+}
+
 /* Read on at the tail of one partition. */
 static Outcome
 fetch_tail(Client *c, Tail *tail, int partition, const char *max_wait)
@@ -169,6 +215,14 @@ run_fetcher(Client *c, int number)
 			int			messages;
 
 			fetch(c, tail.topic, p, from, 1 + rnd_below(c, 300), "0", NULL, &messages);
+		}
+		else if (chance(c, 10))
+		{
+			/* what is new, or anything */
+			long long	from = chance(c, 50) || tail.next[p] == 0 ? tail.next[p] :
+				(long long) (rnd(c) % (uint64_t) tail.next[p]);
+
+			select_some(c, tail.topic, p, from, from + 1 + rnd_below(c, 300));
 		}
 		else
 			fetch_tail(c, &tail, p, max_wait);

@@ -1,6 +1,6 @@
 /*
  * producer.c
- *		Producers: single messages and batches, in autocommit and in transactions
+ *		Producers: single messages, batches and INSERTs, in autocommit and in transactions
  *		with savepoints, rollbacks and pauses.
  *
  * Every call of a producing function has a number within its transaction.  A
@@ -201,6 +201,50 @@ produce_many(Client *c, ProducerTxn *txn, const char *topic, int n)
 	return out;
 }
 
+/*
+ * INSERT into the topic's relation, of which each row is a call; without RETURNING it is
+ * one call that does not tell where its messages are.
+ */
+static Outcome
+insert_many(Client *c, ProducerTxn *txn, const char *topic, int n)
+{
+	Buffer		values = {0};
+	Buffer		keys = {0};
+	Buffer		ids = {0};
+	bool		returning = chance(c, 50);
+	int			first = txn->calls + 1;
+	char		partition[16];
+	char		sql[512];
+	const char *params[3];
+	Outcome		out;
+	PGresult   *res;
+
+	fill_batch(c, n, &values, &keys, &ids);
+	random_partition(c, partition, sizeof(partition));
+	params[0] = values.data;
+	params[1] = keys.data;
+	params[2] = chance(c, 20) ? partition : NULL;
+	if (returning)
+		for (char *id = strtok(ids.data, "\t"); id; id = strtok(NULL, "\t"))
+			record(c, "invoke", "%s\t%d\t%s\t%s", txn->id, ++txn->calls, topic, id);
+	else
+		record(c, "invoke", "%s\t%d\t%s\t%s", txn->id, ++txn->calls, topic, ids.data);
+
+	snprintf(sql, sizeof(sql), "INSERT INTO topics.\"%s\" (partition, key, value)"
+			 " SELECT $3::int, k, v FROM unnest($1::text[], $2::text[]) WITH ORDINALITY u (v, k, n) ORDER BY n%s",
+			 topic, returning ? " RETURNING partition, log_offset" : "");
+	res = client_exec(c, &out, sql, 3, params);
+	if (out == OUT_OK && returning)
+		for (int i = 0; i < PQntuples(res); i++)
+			record(c, "sent", "%s\t%d\t%s\t%s\t%s\t%s", txn->id, first + i, topic,
+				   PQgetvalue(res, i, 0), PQgetvalue(res, i, 1), PQgetvalue(res, i, 1));
+	PQclear(res);
+	free(values.data);
+	free(keys.data);
+	free(ids.data);
+	return out;
+}
+
 /* A PL/pgSQL loop with an exception block around each produce(). */
 static Outcome
 produce_in_function(Client *c, ProducerTxn *txn, const char *topic)
@@ -277,8 +321,10 @@ produce_something(Client *c, ProducerTxn *txn)
 
 	if (r < 60)
 		return produce_one(c, txn, topic);
-	if (r < 85)
+	if (r < 75)
 		return produce_many(c, txn, topic, random_batch_size(c));
+	if (r < 87)
+		return insert_many(c, txn, topic, random_batch_size(c));
 	return produce_in_function(c, txn, topic);
 }
 
