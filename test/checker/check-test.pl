@@ -423,6 +423,12 @@ planted_in_cluster('an internal error of a worker', [qw(unexpected-error)], sub 
 	"2026-01-01 00:00:00 UTC [1] pgtopic replication XX000 pgtopic replication ERROR:  cache lookup failed\n");
 planted_in_cluster('replication fails on what is there already', [qw(unexpected-error)], sub { },
 	"2026-01-01 00:00:00 UTC [1] logical replication worker 23505 ERROR:  duplicate key value violates unique constraint\n");
+{
+	my $head = '2026-01-01 00:00:00 UTC [1] logical replication worker 23514';
+	my $error = "$head ERROR:  no partition of relation \"t1_p1\" found for row\n$head DETAIL:  Partition key of the failing row contains (last_offset) = (2012).\n";
+	planted_in_cluster('a copy finds more than was expected', [], sub { }, "$error$head CONTEXT:  COPY t1_p1, line 14\n");
+	planted_in_cluster('replication finds no segment', [qw(unexpected-error)], sub { }, "$error$head CONTEXT:  processing remote data\n");
+}
 planted_in_cluster('a broker crashed by itself', [qw(server-crash)], sub { },
 	"LOG:  background worker \"pgtopic acks\" (PID 2) was terminated by signal 6: Aborted\n");
 
