@@ -139,6 +139,26 @@ COPY topics."Relation.odd-1" (log_offset, value) FROM stdin;
 \.
 \echo :SQLSTATE
 SELECT count(*) FROM topics."Relation.odd-1";
+-- of many rows, in each format: batches; in binary, bytes and NULLs are what they are
+\getenv abs_builddir PG_ABS_BUILDDIR
+\set file :abs_builddir '/results/relation.copy'
+SELECT create_topic('relation.copied'), create_topic('relation.raw', value_format => 'bytes') \g /dev/null
+COPY (SELECT n % 7, CASE WHEN n % 11 > 0 THEN E'v\t' || n END, '{"n": 1}'::jsonb, timestamptz '2022-02-02' + n * interval '1 s' FROM generate_series(1, 2000) n) TO :'file';
+COPY topics."relation.copied" (key, value, headers, "timestamp") FROM :'file';
+COPY (SELECT n % 7, CASE WHEN n % 11 > 0 THEN E'v\t' || n END, '{"n": 1}'::jsonb, timestamptz '2022-02-02' + n * interval '1 s' FROM generate_series(1, 2000) n) TO :'file' (FORMAT csv);
+COPY topics."relation.copied" (key, value, headers, "timestamp") FROM :'file' (FORMAT csv);
+COPY (SELECT (n % 7)::text, CASE WHEN n % 11 > 0 THEN E'v\t' || n END, '{"n": 1}'::jsonb, timestamptz '2022-02-02' + n * interval '1 s' FROM generate_series(1, 2000) n) TO :'file' (FORMAT binary);
+COPY topics."relation.copied" (key, value, headers, "timestamp") FROM :'file' (FORMAT binary);
+SELECT count(*), count(DISTINCT (key, value, headers, "timestamp")), count(value), sum(log_offset) FROM topics."relation.copied";
+COPY (SELECT 0, '\x00'::bytea, decode(lpad(to_hex(n), 8, '0'), 'hex') FROM generate_series(1, 2000) n) TO :'file' (FORMAT binary);
+COPY topics."relation.raw" (partition, key, value) FROM :'file' (FORMAT binary);
+SELECT count(*), min(key::text), min(value::text), max(value::text) FROM topics."relation.raw";
+COPY topics."relation.copied" (key, value) FROM :'file' (FORMAT binary); \echo :SQLSTATE
+DO $$ DECLARE batches int; BEGIN
+    EXECUTE format('SELECT count(*) FROM pgtopic.t%s', 'relation.copied'::topic::int) INTO batches;
+    RAISE NOTICE 'batches are few: %', batches < 300;
+END $$;
+SELECT drop_topic(t::topic) FROM unnest('{relation.copied,relation.raw}'::text[]) t;
 
 --
 -- Formats
