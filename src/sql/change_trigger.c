@@ -510,7 +510,7 @@ typedef struct RowReader
 } RowReader;
 
 static void
-reader_begin(RowReader *reader, Tuplestorestate *rows, TupleDesc desc)
+reader_begin(RowReader *reader, Tuplestorestate *rows, Relation table)
 {
 	reader->rows = rows;
 	reader->pointer = 0;
@@ -521,7 +521,9 @@ reader_begin(RowReader *reader, Tuplestorestate *rows, TupleDesc desc)
 	/* it is a copy of another one, which may be anywhere */
 	tuplestore_select_read_pointer(rows, reader->pointer);
 	tuplestore_rescan(rows);
-	reader->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	reader->slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsMinimalTuple);
+	/* these rows do not tell, and generated columns may ask */
+	reader->slot->tts_tableOid = RelationGetRelid(table);
 }
 
 /* The next row; NULL at the end. */
@@ -580,8 +582,8 @@ publish_statement(Changes *changes, Tuplestorestate *old_rows, Tuplestorestate *
 												 ALLOCSET_DEFAULT_SIZES);
 	changes->batch_context = AllocSetContextCreate(CurrentMemoryContext, "pgtopic changes",
 												   ALLOCSET_DEFAULT_SIZES);
-	reader_begin(&old_reader, old_rows, changes->desc);
-	reader_begin(&new_reader, new_rows, changes->desc);
+	reader_begin(&old_reader, old_rows, changes->trigger->tg_relation);
+	reader_begin(&new_reader, new_rows, changes->trigger->tg_relation);
 	while ((old = reader_next(&old_reader)) != NULL)
 		add_change_of_statement(changes, old, pairs ? reader_next(&new_reader) : NULL);
 	while ((new = reader_next(&new_reader)) != NULL)
