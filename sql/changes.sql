@@ -303,14 +303,19 @@ SELECT count(*), bool_and(value::json#>>'{old,big}' = upper(value::json#>>'{old,
 SELECT count(*), bool_and(value::json#>>'{old,big}' = upper(value::json#>>'{old,name}')) AS good FROM changes('changes.json');
 DROP TABLE changes_generated;
 -- of partitions
-CREATE TABLE changes_generated (id int, double int GENERATED ALWAYS AS (id * 2) :kind, region text) PARTITION BY LIST (region);
+CREATE TABLE changes_generated (id int, double int GENERATED ALWAYS AS (id * 2) :kind, region text, triple int GENERATED ALWAYS AS (id * 3) STORED) PARTITION BY LIST (region);
 CREATE TABLE changes_generated_a PARTITION OF changes_generated FOR VALUES IN ('a');
-CREATE TABLE changes_generated_b (gone int, region text, id int, double int GENERATED ALWAYS AS (id * 2) :kind);
+CREATE TABLE changes_generated_b (gone int, region text, id int, triple int GENERATED ALWAYS AS (id * 3) STORED, double int GENERATED ALWAYS AS (id * 2) :kind);
 ALTER TABLE changes_generated_b DROP COLUMN gone;
 ALTER TABLE changes_generated ATTACH PARTITION changes_generated_b FOR VALUES IN ('b');
 CREATE TRIGGER publish AFTER INSERT OR UPDATE OR DELETE ON changes_generated FOR EACH ROW EXECUTE FUNCTION produce_changes('changes.rows', 'double');
+CREATE TRIGGER publish_insert AFTER INSERT ON changes_generated REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION produce_changes('changes.json', 'double');
 CREATE TRIGGER publish_update AFTER UPDATE ON changes_generated REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION produce_changes('changes.json', 'double');
-INSERT INTO changes_generated (id, region) VALUES (1, 'a'), (2, 'b');
+INSERT INTO changes_generated (id, region) VALUES (1, 'a'), (2, 'b'), (NULL, 'b');
+COPY changes_generated (id, region) FROM stdin (DELIMITER ',');
+3,b
+4,a
+\.
 UPDATE changes_generated SET region = 'b', id = id * 10;
 SELECT * FROM changes('changes.rows');
 SELECT * FROM changes('changes.json');
