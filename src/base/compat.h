@@ -80,14 +80,15 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 #define compat_has_virtual_columns(desc)	((void) (desc), false)
 #define compat_is_virtual(attribute)		((void) (attribute), false)
 #define compat_generation_expression(relation, attnum) \
-	((void) (relation), (void) (attnum), (Node *) NULL)
+	build_column_default(relation, attnum)
 #else
 #define compat_has_virtual_columns(desc) \
 	((desc)->constr != NULL && (desc)->constr->has_generated_virtual)
 #define compat_is_virtual(attribute) \
 	((attribute)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
 #define compat_generation_expression(relation, attnum) \
-	build_generation_expression(relation, attnum)
+	(compat_is_virtual(TupleDescAttr(RelationGetDescr(relation), (attnum) - 1)) ? \
+	 build_generation_expression(relation, attnum) : build_column_default(relation, attnum))
 #endif
 
 /* 17: extensions can name their wait events */

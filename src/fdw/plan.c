@@ -460,6 +460,23 @@ get_paths(PlannerInfo *root, RelOptInfo *baserel, Oid relation)
 		add_parameterized_path(root, baserel, all);
 }
 
+/* As EXPLAIN shows it: what is implied by equalities has its sides in any order. */
+static Expr *
+column_first(Expr *clause, Index relid)
+{
+	OpExpr	   *op = (OpExpr *) clause;
+	Var		   *left;
+
+	if (!IsA(clause, OpExpr))
+		return clause;
+	left = linitial(op->args);
+	if (IsA(left, Var) && left->varno == (int) relid)
+		return clause;
+	op = copyObject(op);
+	CommuteOpExpr(op);
+	return (Expr *) op;
+}
+
 static ForeignScan *
 get_plan(PlannerInfo *root, RelOptInfo *baserel, Oid relation, ForeignPath *path, List *tlist,
 		 List *clauses, Plan *outer_plan)
@@ -486,7 +503,7 @@ get_plan(PlannerInfo *root, RelOptInfo *baserel, Oid relation, ForeignPath *path
 			values = lappend(values, condition.value);
 			if (condition_is_exact(&condition))
 			{
-				recheck = lappend(recheck, info->clause);
+				recheck = lappend(recheck, column_first(info->clause, baserel->relid));
 				continue;
 			}
 		}

@@ -62,14 +62,14 @@ PG_FUNCTION_INFO_V1(pgtopic_produce_changes);
 #define BATCH_MESSAGES	4096
 #define BATCH_BYTES		(4 * 1024 * 1024)
 
-/* Generated columns that are not stored, and how they are computed. */
-typedef struct VirtualColumns
+/* Generated columns that the rows may lack, and how they are computed. */
+typedef struct GeneratedColumns
 {
 	ExprContext *context;
 	ExprState **states;			/* NULL for the other columns */
 	TupleTableSlot *old;
 	TupleTableSlot *new;
-} VirtualColumns;
+} GeneratedColumns;
 
 /* One call of the trigger. */
 typedef struct Changes
@@ -80,7 +80,7 @@ typedef struct Changes
 	int32		topic;
 	TimestampTz at;
 	char	   *middle;			/* of all messages: table and time */
-	VirtualColumns *virtual;	/* NULL if there are none */
+	GeneratedColumns *generated;	/* NULL if there are none */
 
 	int			key_columns_count;
 	AttrNumber *key_columns;
@@ -269,56 +269,71 @@ prepare_key(Changes *changes)
 	}
 }
 
-/* A trigger's rows do not have what is not stored. */
+/*
+ * A trigger's rows do not have what is not stored.  And NEW TABLE lacks what is, of a
+ * row that a partition has taken from an INSERT into the partitioned table, where the
+ * two have their columns in different places: that row is as it was before it was
+ * converted and its generated columns were computed (tcs_original_insert_tuple).
+ */
 static void
-prepare_virtual_columns(Changes *changes)
+prepare_generated_columns(Changes *changes)
 {
-	VirtualColumns *virtual;
+	Relation	table = changes->trigger->tg_relation;
+	TupleConstr *constraints = changes->desc->constr;
+	bool		stored = constraints != NULL && constraints->has_generated_stored &&
+		table->rd_rel->relkind == RELKIND_PARTITIONED_TABLE &&
+		TRIGGER_FIRED_BY_INSERT(changes->trigger->tg_event);
+	GeneratedColumns *generated;
 
-	if (!compat_has_virtual_columns(changes->desc))
+	if (!stored && !compat_has_virtual_columns(changes->desc))
 		return;
-	virtual = palloc0(sizeof(VirtualColumns));
-	virtual->context = CreateStandaloneExprContext();
-	virtual->states = palloc0(changes->desc->natts * sizeof(ExprState *));
+	generated = palloc0(sizeof(GeneratedColumns));
+	generated->context = CreateStandaloneExprContext();
+	generated->states = palloc0(changes->desc->natts * sizeof(ExprState *));
 	for (int i = 0; i < changes->desc->natts; i++)
 	{
-		if (compat_is_virtual(TupleDescAttr(changes->desc, i)))
-		{
-			Node	   *expression = compat_generation_expression(changes->trigger->tg_relation, i + 1);
+		Form_pg_attribute attribute = TupleDescAttr(changes->desc, i);
 
-			virtual->states[i] = ExecInitExpr(expression_planner((Expr *) expression), NULL);
+		if (compat_is_virtual(attribute) ||
+			(stored && attribute->attgenerated == ATTRIBUTE_GENERATED_STORED))
+		{
+			Node	   *expression = compat_generation_expression(table, i + 1);
+
+			generated->states[i] = ExecInitExpr(expression_planner((Expr *) expression), NULL);
 		}
 	}
-	virtual->old = MakeSingleTupleTableSlot(changes->desc, &TTSOpsVirtual);
-	virtual->new = MakeSingleTupleTableSlot(changes->desc, &TTSOpsVirtual);
-	changes->virtual = virtual;
+	generated->old = MakeSingleTupleTableSlot(changes->desc, &TTSOpsVirtual);
+	generated->new = MakeSingleTupleTableSlot(changes->desc, &TTSOpsVirtual);
+	changes->generated = generated;
 }
 
 static void
-release_virtual_columns(VirtualColumns *virtual)
+release_generated_columns(GeneratedColumns *generated)
 {
-	if (virtual == NULL)
+	if (generated == NULL)
 		return;
-	ExecDropSingleTupleTableSlot(virtual->old);
-	ExecDropSingleTupleTableSlot(virtual->new);
-	FreeExprContext(virtual->context, true);
+	ExecDropSingleTupleTableSlot(generated->old);
+	ExecDropSingleTupleTableSlot(generated->new);
+	FreeExprContext(generated->context, true);
 }
 
 /* The row with all its columns, in another slot if the one that it is in lacks some. */
 static TupleTableSlot *
-complete_row(const VirtualColumns *virtual, TupleTableSlot *row, TupleTableSlot *complete)
+complete_row(const GeneratedColumns *generated, TupleTableSlot *row, TupleTableSlot *complete)
 {
-	int			count = complete->tts_tupleDescriptor->natts;
+	TupleDesc	desc = complete->tts_tupleDescriptor;
 
 	slot_getallattrs(row);
 	ExecClearTuple(complete);
-	memcpy(complete->tts_values, row->tts_values, count * sizeof(Datum));
-	memcpy(complete->tts_isnull, row->tts_isnull, count * sizeof(bool));
-	virtual->context->ecxt_scantuple = row;
-	for (int i = 0; i < count; i++)
+	memcpy(complete->tts_values, row->tts_values, desc->natts * sizeof(Datum));
+	memcpy(complete->tts_isnull, row->tts_isnull, desc->natts * sizeof(bool));
+	generated->context->ecxt_scantuple = row;
+	for (int i = 0; i < desc->natts; i++)
 	{
-		if (virtual->states[i] != NULL)
-			complete->tts_values[i] = ExecEvalExpr(virtual->states[i], virtual->context,
+		/* what is stored is there, or NULL */
+		if (generated->states[i] != NULL &&
+			(row->tts_isnull[i] || compat_is_virtual(TupleDescAttr(desc, i))))
+			complete->tts_values[i] = ExecEvalExpr(generated->states[i], generated->context,
 												   &complete->tts_isnull[i]);
 	}
 	return ExecStoreVirtualTuple(complete);
@@ -402,10 +417,10 @@ add_change(Changes *changes, TupleTableSlot *old, TupleTableSlot *new)
 	text	   *old_key = NULL;
 	text	   *new_key = NULL;
 
-	if (changes->virtual && old)
-		old = complete_row(changes->virtual, old, changes->virtual->old);
-	if (changes->virtual && new)
-		new = complete_row(changes->virtual, new, changes->virtual->new);
+	if (changes->generated && old)
+		old = complete_row(changes->generated, old, changes->generated->old);
+	if (changes->generated && new)
+		new = complete_row(changes->generated, new, changes->generated->new);
 	if (old)
 		old_key = key_of(changes, old);
 	if (new)
@@ -510,7 +525,7 @@ typedef struct RowReader
 } RowReader;
 
 static void
-reader_begin(RowReader *reader, Tuplestorestate *rows, TupleDesc desc)
+reader_begin(RowReader *reader, Tuplestorestate *rows, Relation table)
 {
 	reader->rows = rows;
 	reader->pointer = 0;
@@ -521,7 +536,9 @@ reader_begin(RowReader *reader, Tuplestorestate *rows, TupleDesc desc)
 	/* it is a copy of another one, which may be anywhere */
 	tuplestore_select_read_pointer(rows, reader->pointer);
 	tuplestore_rescan(rows);
-	reader->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	reader->slot = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsMinimalTuple);
+	/* these rows do not tell, and generated columns may ask */
+	reader->slot->tts_tableOid = RelationGetRelid(table);
 }
 
 /* The next row; NULL at the end. */
@@ -580,8 +597,8 @@ publish_statement(Changes *changes, Tuplestorestate *old_rows, Tuplestorestate *
 												 ALLOCSET_DEFAULT_SIZES);
 	changes->batch_context = AllocSetContextCreate(CurrentMemoryContext, "pgtopic changes",
 												   ALLOCSET_DEFAULT_SIZES);
-	reader_begin(&old_reader, old_rows, changes->desc);
-	reader_begin(&new_reader, new_rows, changes->desc);
+	reader_begin(&old_reader, old_rows, changes->trigger->tg_relation);
+	reader_begin(&new_reader, new_rows, changes->trigger->tg_relation);
 	while ((old = reader_next(&old_reader)) != NULL)
 		add_change_of_statement(changes, old, pairs ? reader_next(&new_reader) : NULL);
 	while ((new = reader_next(&new_reader)) != NULL)
@@ -633,12 +650,12 @@ pgtopic_produce_changes(PG_FUNCTION_ARGS)
 	error_context_stack = &callback;
 	settings = settings_begin();
 	prepare_topic(&changes);
-	prepare_virtual_columns(&changes);
+	prepare_generated_columns(&changes);
 	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		publish_row(&changes);
 	else
 		publish_statement(&changes, old_rows, new_rows);
-	release_virtual_columns(changes.virtual);
+	release_generated_columns(changes.generated);
 	AtEOXact_GUC(false, settings);
 	error_context_stack = callback.previous;
 	return PointerGetDatum(NULL);

@@ -797,6 +797,6 @@ result_is($one, "SELECT partition FROM produce('t', 'all is well', partition => 
 $_->quit for $one, $two, $wa, $wb;
 # The cluster is made by hand: after a crash its workers find that nothing is prepared for replication, and one broker nowhere.
 log_is_clean($node, crash => 1, allow => [qr/pgtopic replication failed while dropping replication slots left behind at broker 3: could not connect/,
-	qr/DETAIL:  connection to server on socket "\/nowhere/, qr/pgtopic replication failed while following broker \d: logical decoding requires wal_level/,
+	qr/DETAIL:  connection to server on socket "\/nowhere/, qr/pgtopic replication failed while following broker \d: logical decoding requires "?wal_level/,
 	qr/DETAIL:  server closed the connection unexpectedly/, qr/pgtopic broker 1 LOG:  unexpected EOF on client connection/]);
 done_testing();

@@ -764,7 +764,7 @@ my $CONNECTION = qr/
 	| does\ not\ answer
 	| terminating\ connection\ due\ to\ unexpected\ postmaster\ exit
 	| replication\ slot\ "[^"]*"\ does\ not\ exist
-	| cannot\ read\ from\ logical\ replication\ slot
+	| (?:cannot\ read\ from\ logical|can\ no\ longer\ (?:get\ changes\ from|access))\ replication\ slot
 	| replication\ origin\ with\ ID\ \d+\ is\ already\ active
 	| controller\ of\ the\ cluster
 	| the\ cluster\ has\ no\ controller
