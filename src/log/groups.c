@@ -99,7 +99,7 @@ group_commit_here(LogPartition *partition, const char *group, int64 offset)
 	SlotState	state;
 	int64		start;
 
-	partition_state(partition, &state);
+	partition_state_awaiting(partition, offset, &state);
 	start = partition_log_start(partition);
 	if (offset > state.high_watermark)
 		leader_check_state(partition, &state);

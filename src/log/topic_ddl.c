@@ -415,7 +415,7 @@ topic_delete_messages_here(int32 topic_id, int32 number, int64 before_offset)
 	SlotState	state;
 	int64		start;
 
-	partition_state(partition, &state);
+	partition_state_awaiting(partition, before_offset, &state);
 	if (!partition_row_read(partition, &row))
 		topic_error_unknown(topic->name);
 	if (before_offset > state.high_watermark)

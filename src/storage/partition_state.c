@@ -469,6 +469,19 @@ partition_check_insync(LogPartition *partition)
 			 errhint("Try again when more brokers have caught up, or use alter_topic() to decrease min_insync_replicas, or set pgtopic.acks to leader.")));
 }
 
+void
+partition_state_awaiting(LogPartition *partition, int64 offset, SlotState *state)
+{
+	for (;;)
+	{
+		partition_state(partition, state);
+		if (offset <= state->high_watermark || offset > state->next_offset || partition->leader == 0 ||
+			TimestampDifferenceExceeds(state->filled_at, GetCurrentTimestamp(), INSYNC_GRACE_MS))
+			return;
+		wait_a_little(partition);
+	}
+}
+
 /*
  * Whether a closed partition may be written to by this transaction, which has written to
  * it before: another broker is to lead it, and waits for this one's end.

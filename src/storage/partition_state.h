@@ -23,6 +23,14 @@
 extern void partition_state(LogPartition *partition, SlotState *state);
 
 /*
+ * The same when what is before an offset is settled.  In a cluster the watermark begins, when
+ * the server has come up, at the one that was stored, and moves on when followers have
+ * confirmed what they have: so in the first seconds an offset that somebody has read
+ * already may be beyond it, and is waited for.  What is beyond it later is not.
+ */
+extern void partition_state_awaiting(LogPartition *partition, int64 offset, SlotState *state);
+
+/*
  * The next offset by the tables alone, whoever leads; nothing must be written there
  * meanwhile.
  */

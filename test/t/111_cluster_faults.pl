@@ -115,6 +115,37 @@ sub others_go_on
 	finish($load, 'restarts');
 }
 
+# --- what was read before the leader's server crashed can be committed, and deleted, at once when it is back ---
+
+{
+	$cluster->ask_ok(1, "SELECT create_topic('back', replication_factor => 3)");
+	$cluster->wait_in_sync;
+	my $leader = $cluster->leader('back', 0);
+	# the watermark that is stored is an old one then
+	my $interval = "ALTER SYSTEM SET pgtopic.checkpoint_interval = '1h'";
+	$cluster->ask_ok($leader, $interval);
+	$cluster->node($leader)->reload;
+	$cluster->wait_until($leader, 'SHOW pgtopic.checkpoint_interval', undef, '1h');
+	$cluster->ask_ok($leader, "SELECT count(*) FROM produce_batch('back', ARRAY(SELECT 'v' || n FROM generate_series(1, 10) n))");
+	$cluster->wait_until($leader, "SELECT count(*) FROM fetch_messages('back', 0, 0)", 'all of it is read', '10');
+	$cluster->stop($leader, 'immediate');
+	$cluster->start($leader);
+	my $s = $cluster->session($leader);
+	for my $call ("commit_offset('g', 'back', 0, 10)", "delete_messages('back', 0, 10)")
+	{
+		# first it has to hear of the majority
+		my $error = '';
+		$cluster->poll(sub { $error = defined $s->query("SELECT $call") ? '' : $s->error; return $error =~ /57P03/ ? 0 : 1; }, 1);
+		is($error, '', "... and is not out of range when the server is back: $call");
+	}
+	is($cluster->ask_ok($leader, "SELECT committed_offset FROM consumer_group_status WHERE topic = 'back'"), '10', '... and is committed');
+	error_is($s, "SELECT commit_offset('g', 'back', 0, 11)", '22003', qr/offset 11 is out of range/, '... what is not there is out of range at once');
+	$s->quit;
+	$cluster->ask_ok($leader, 'ALTER SYSTEM RESET pgtopic.checkpoint_interval');
+	$cluster->node($leader)->reload;
+	$cluster->ask_ok(1, "SELECT drop_topic('back')");
+}
+
 # --- a majority is needed for changes of the metadata ---
 
 {
