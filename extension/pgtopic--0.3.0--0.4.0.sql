@@ -30,8 +30,8 @@ GRANT USAGE ON SCHEMA topics TO PUBLIC;
 
 DROP EVENT TRIGGER pgtopic_storage_dropped;
 CREATE EVENT TRIGGER pgtopic_storage_dropped ON sql_drop
-    WHEN TAG IN ('DROP OWNED', 'DROP TABLE', 'DROP SCHEMA', 'DROP FOREIGN TABLE')
     EXECUTE FUNCTION pgtopic.storage_dropped();
+ALTER EVENT TRIGGER pgtopic_storage_dropped ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER pgtopic_storage_dropped IS 'drops topics whose relation or storage has been dropped by DROP FOREIGN TABLE, DROP OWNED or the like';
 COMMENT ON FUNCTION pgtopic.storage_dropped() IS 'drops topics whose relation or storage has been dropped by DROP FOREIGN TABLE, DROP OWNED or the like';
 
@@ -41,8 +41,10 @@ COMMENT ON FUNCTION pgtopic.relation_altered() IS 'keeps the relation of a topic
 REVOKE ALL ON FUNCTION pgtopic.relation_altered() FROM PUBLIC;
 
 CREATE EVENT TRIGGER pgtopic_relation_altered ON ddl_command_end
-    WHEN TAG IN ('ALTER FOREIGN TABLE', 'ALTER TABLE', 'ALTER SCHEMA')
+    WHEN TAG IN ('ALTER FOREIGN TABLE', 'ALTER TABLE', 'ALTER INDEX', 'ALTER SEQUENCE', 'ALTER VIEW',
+        'ALTER MATERIALIZED VIEW', 'ALTER TYPE', 'ALTER SCHEMA', 'ALTER SERVER', 'ALTER EXTENSION')
     EXECUTE FUNCTION pgtopic.relation_altered();
+ALTER EVENT TRIGGER pgtopic_relation_altered ENABLE ALWAYS;
 COMMENT ON EVENT TRIGGER pgtopic_relation_altered IS 'keeps the relation of a topic as the topic needs it';
 
 CREATE FUNCTION pgtopic.make_relations() RETURNS void

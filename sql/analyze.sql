@@ -116,7 +116,7 @@ COPY topics.analyze (value) FROM '/dev/null'; \echo :SQLSTATE
 ROLLBACK TO s;
 ANALYZE topics.analyze; \echo :SQLSTATE
 ROLLBACK;
-ALTER EVENT TRIGGER pgtopic_relation_altered ENABLE;
+ALTER EVENT TRIGGER pgtopic_relation_altered ENABLE ALWAYS;
 ALTER FOREIGN TABLE topics.analyze NO INHERIT analyze_all;
 DROP TABLE analyze_all;
 CREATE TABLE analyze_all (source text, partition int, log_offset bigint, "timestamp" timestamptz, key text, value text, headers jsonb) PARTITION BY LIST (partition);

@@ -110,6 +110,17 @@ CREATE TRIGGER number_it BEFORE INSERT ON topics."relation.returning" FOR EACH R
 INSERT INTO topics."relation.returning" (value) VALUES ('seen 4'), ('seen 5');
 SELECT value, headers FROM topics."relation.returning" WHERE headers IS NOT NULL ORDER BY value;
 DROP TRIGGER number_it ON topics."relation.returning";
+CREATE TABLE returning_log (n bigint);
+CREATE FUNCTION log_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE 'seen at the end: %', seen(); RETURN NULL; END $$;
+CREATE TRIGGER log_it AFTER INSERT ON returning_log EXECUTE FUNCTION log_it();
+WITH i AS (INSERT INTO topics."relation.returning" (value) VALUES ('seen 6'), ('seen 7')) INSERT INTO returning_log VALUES (1);
+CREATE TABLE returning_all (LIKE topics."relation.returning") PARTITION BY LIST (partition);
+ALTER TABLE returning_all ATTACH PARTITION topics."relation.returning" FOR VALUES IN (0, 1);
+CREATE TRIGGER log_it AFTER INSERT ON returning_all EXECUTE FUNCTION log_it();
+INSERT INTO returning_all (partition, value) VALUES (0, 'seen 8'), (1, 'seen 9');
+ALTER TABLE returning_all DETACH PARTITION topics."relation.returning";
+DROP TABLE returning_all, returning_log;
+DROP FUNCTION log_it();
 -- by a view that checks
 CREATE VIEW returning_view AS SELECT * FROM topics."relation.returning" WHERE partition = 1 WITH CHECK OPTION;
 INSERT INTO returning_view (partition, value) VALUES (1, 'by view'), (1, 'and another') RETURNING partition, value;
@@ -328,6 +339,31 @@ REVOKE SELECT ON topics."relation.rights" FROM regress_relation_consumer;
 SET ROLE regress_relation_consumer;
 SELECT value FROM consume('relation.rights', 'g', 1); \echo :SQLSTATE
 RESET ROLE;
+-- default privileges are those of who makes the topic
+ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO regress_relation_consumer;
+ALTER DEFAULT PRIVILEGES FOR ROLE regress_relation_owner IN SCHEMA topics GRANT INSERT ON TABLES TO regress_relation_producer;
+SELECT create_topic('relation.mine') \g /dev/null
+SET ROLE regress_relation_owner;
+SELECT create_topic('relation.default') \g /dev/null
+RESET ROLE;
+SELECT relname, regexp_replace(relacl::text, current_user || '=', 'me=', 'g') !~ 'consumer' AS not_read, relacl::text ~ 'producer=a/regress_relation_owner' AS written FROM pg_class WHERE relname IN ('relation.default', 'relation.mine') ORDER BY 1;
+SET ROLE regress_relation_producer;
+SELECT log_offset FROM produce('relation.default', 'may');
+SET ROLE regress_relation_consumer;
+SELECT value FROM fetch_messages('relation.default', 0, 0); \echo :SQLSTATE
+RESET ROLE;
+ALTER DEFAULT PRIVILEGES REVOKE SELECT ON TABLES FROM regress_relation_consumer;
+ALTER DEFAULT PRIVILEGES FOR ROLE regress_relation_owner IN SCHEMA topics REVOKE INSERT ON TABLES FROM regress_relation_producer;
+SELECT drop_topic(t::topic) FROM unnest('{relation.mine,relation.default}'::text[]) t;
+-- a table for a topic that is yet to come is not taken for its relation
+SELECT last_value + 1 AS next FROM pgtopic.topic_id_seq \gset
+GRANT USAGE ON FOREIGN SERVER pgtopic TO regress_relation_heir;
+SET ROLE regress_relation_heir;
+CREATE FOREIGN TABLE topics.victim (partition int, log_offset bigint, "timestamp" timestamptz, key text, value text, headers jsonb) SERVER pgtopic OPTIONS (topic_id :'next');
+RESET ROLE;
+SELECT create_topic('victim'); \echo :SQLSTATE
+DROP FOREIGN TABLE topics.victim;
+REVOKE USAGE ON FOREIGN SERVER pgtopic FROM regress_relation_heir;
 -- a new owner
 ALTER FOREIGN TABLE topics."relation.rights" OWNER TO regress_relation_heir;
 SET ROLE regress_relation_owner;
@@ -357,6 +393,59 @@ ALTER FOREIGN TABLE topics.relation OPTIONS (ADD retention '1'); \echo :SQLSTATE
 ALTER SCHEMA topics RENAME TO subjects; \echo :SQLSTATE
 DROP SERVER pgtopic CASCADE; \echo :SQLSTATE
 DROP SCHEMA topics CASCADE; \echo :SQLSTATE
+-- commands that are meant for others
+ALTER INDEX topics.relation RENAME TO other; \echo :SQLSTATE
+ALTER SEQUENCE topics.relation RENAME TO other; \echo :SQLSTATE
+ALTER VIEW topics.relation RENAME COLUMN key TO k; \echo :SQLSTATE
+ALTER MATERIALIZED VIEW topics.relation RENAME COLUMN key TO k; \echo :SQLSTATE
+ALTER TYPE topics.relation RENAME ATTRIBUTE key TO k; \echo :SQLSTATE
+ALTER SERVER pgtopic RENAME TO other; \echo :SQLSTATE
+ALTER EXTENSION pgtopic ADD FOREIGN TABLE topics.relation; \echo :SQLSTATE
+-- what would not be true of what is produced
+ALTER FOREIGN TABLE topics.relation ALTER key TYPE text COLLATE "C"; \echo :SQLSTATE
+ALTER FOREIGN TABLE topics.relation ALTER key SET NOT NULL; \echo :SQLSTATE
+ALTER FOREIGN TABLE topics.relation ADD CHECK (partition = 0); \echo :SQLSTATE
+-- what comes from a parent, and what goes with it
+CREATE TYPE relation_row AS (partition int, log_offset bigint, "timestamp" timestamptz, key text, value text, headers jsonb);
+CREATE TABLE relation_parent OF relation_row;
+ALTER FOREIGN TABLE topics.relation INHERIT relation_parent;
+ALTER TYPE relation_row ADD ATTRIBUTE more int CASCADE; \echo :SQLSTATE
+ALTER TYPE relation_row RENAME ATTRIBUTE key TO k CASCADE; \echo :SQLSTATE
+SET client_min_messages = warning;
+BEGIN;
+DROP TYPE relation_row CASCADE;
+SELECT 'relation'::topic; \echo :SQLSTATE
+ROLLBACK;
+ALTER FOREIGN TABLE topics.relation NO INHERIT relation_parent;
+DROP TYPE relation_row CASCADE;
+CREATE FOREIGN DATA WRAPPER regress_relation;
+CREATE SERVER regress_relation FOREIGN DATA WRAPPER regress_relation;
+CREATE FOREIGN TABLE relation_parent (partition int, log_offset bigint, "timestamp" timestamptz, key text, value text, headers jsonb) SERVER regress_relation;
+ALTER FOREIGN TABLE topics.relation INHERIT relation_parent;
+BEGIN;
+DROP FOREIGN DATA WRAPPER regress_relation CASCADE;
+SELECT 'relation'::topic; \echo :SQLSTATE
+ROLLBACK;
+ALTER FOREIGN TABLE topics.relation NO INHERIT relation_parent;
+DROP FOREIGN DATA WRAPPER regress_relation CASCADE;
+RESET client_min_messages;
+-- also where triggers do not fire
+SET session_replication_role = replica;
+ALTER FOREIGN TABLE topics.relation RENAME TO other; \echo :SQLSTATE
+BEGIN;
+DROP FOREIGN TABLE topics.relation;
+SELECT 'relation'::topic; \echo :SQLSTATE
+ROLLBACK;
+RESET session_replication_role;
+-- what others have made of it is in the way of drop_topic()
+CREATE VIEW relation_view AS SELECT * FROM topics.relation;
+\set VERBOSITY terse
+SELECT drop_topic('relation'); \echo :SQLSTATE
+\set VERBOSITY default
+DROP VIEW relation_view;
+ALTER FOREIGN TABLE topics.relation ALTER headers SET DEFAULT '{"by": "default"}';
+INSERT INTO topics.relation (partition, value) VALUES (1, 'with a default') RETURNING value, headers;
+ALTER FOREIGN TABLE topics.relation ALTER headers DROP DEFAULT;
 COMMENT ON FOREIGN TABLE topics.relation IS 'may be changed';
 ALTER FOREIGN TABLE topics.relation ALTER COLUMN value SET STATISTICS 10;
 CREATE FOREIGN TABLE topics.alone (partition int) SERVER pgtopic OPTIONS (topic_id '999999');

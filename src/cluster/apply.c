@@ -577,7 +577,7 @@ apply_no_topics(void)
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.topic");
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.partition");
 	for (int i = 0; i < count; i++)
-		storage_drop_topic(ids[i]);
+		storage_drop_topic(ids[i], true);
 }
 
 static char *

@@ -139,7 +139,7 @@ acquire_sample(Relation relation, int elevel, HeapTuple *rows, int wanted,
 	int			numbers_count;
 	int			used = 0;
 
-	fdw_topic_logs(sample.topic, logs);
+	fdw_topic_logs(sample.topic, partitions_count, logs);
 	for (int p = 0; p < partitions_count; p++)
 	{
 		everywhere += logs[p].to - logs[p].from;

@@ -32,11 +32,11 @@ enum PlanFlag
 };
 
 /*
- * The offsets of each partition, without reading any of it, into an array of
- * partitions_count.  Partitions that other brokers have are taken to be like those that
- * are here.
+ * The offsets of each of the first partitions, without reading any of it.  Partitions that
+ * other brokers have are taken to be like those that are here.  The caller says how many it
+ * knows of: a topic may get more at any time.
  */
-extern void fdw_topic_logs(int32 topic, OffsetRange *logs);
+extern void fdw_topic_logs(int32 topic, int partitions_count, OffsetRange *logs);
 
 /* Whether this broker has a copy of the partition. */
 extern bool fdw_partition_is_here(int32 topic, int32 partition);

@@ -6,8 +6,8 @@
  * Rows are gathered and produced many at a time, as produce_batch() does, so that they
  * share batches.  Where RETURNING, or WITH CHECK OPTION, wants to know where each is, they
  * get their offsets at once and are written later all the same.  A row is produced at once
- * where somebody may look at the topic before the statement has ended: triggers, or
- * functions in RETURNING.
+ * where somebody may look at the topic before the statement has ended, and before the
+ * executor has us write the last rows: triggers, or functions in RETURNING.
  *
  *-------------------------------------------------------------------------
  */
@@ -75,13 +75,32 @@ typedef struct TopicInsert
 	int64	   *offsets;
 } TopicInsert;
 
+/* Whether a relation that the statement writes to has triggers that fire when it has ended. */
+static bool
+has_late_triggers(EState *estate)
+{
+	ListCell   *cell;
+
+	foreach(cell, estate->es_opened_result_relations)
+	{
+		const TriggerDesc *triggers = ((ResultRelInfo *) lfirst(cell))->ri_TrigDesc;
+
+		if (triggers != NULL &&
+			(triggers->trig_insert_after_row || triggers->trig_insert_after_statement ||
+			 triggers->trig_update_after_row || triggers->trig_update_after_statement ||
+			 triggers->trig_delete_after_row || triggers->trig_delete_after_statement))
+			return true;
+	}
+	return false;
+}
+
 static InsertMode
-insert_mode(const ResultRelInfo *result, const ModifyTable *plan)
+insert_mode(EState *estate, const ResultRelInfo *result, const ModifyTable *plan)
 {
 	const TriggerDesc *triggers = result->ri_TrigDesc;
 
-	if (triggers != NULL && (triggers->trig_insert_before_row || triggers->trig_insert_after_row ||
-							 triggers->trig_insert_after_statement))
+	if ((triggers != NULL && (triggers->trig_insert_before_row || triggers->trig_insert_after_row)) ||
+		has_late_triggers(estate))
 		return INSERT_AT_ONCE;
 	if (result->ri_projectReturning == NULL && result->ri_WithCheckOptions == NIL)
 		return INSERT_GATHER;
@@ -354,7 +373,7 @@ insert_row(EState *estate, ResultRelInfo *result, TupleTableSlot *slot, TupleTab
 	TimestampTz timestamp;
 
 	if (insert->mode == INSERT_BEGINS)
-		insert->mode = insert_mode(result, insert->plan);
+		insert->mode = insert_mode(estate, result, insert->plan);
 	if (insert->mode == INSERT_GATHER)
 	{
 		add_row(insert, result, slot);

@@ -81,14 +81,13 @@ partition_log(int32 topic, int32 partition)
 }
 
 void
-fdw_topic_logs(int32 topic, OffsetRange *logs)
+fdw_topic_logs(int32 topic, int partitions_count, OffsetRange *logs)
 {
-	int			count = topic_get(topic)->partitions_count;
 	int			here = 0;
 	double		from = 0;
 	double		to = 0;
 
-	for (int p = 0; p < count; p++)
+	for (int p = 0; p < partitions_count; p++)
 	{
 		if (!fdw_partition_is_here(topic, p))
 			continue;
@@ -97,7 +96,7 @@ fdw_topic_logs(int32 topic, OffsetRange *logs)
 		to += logs[p].to;
 		here++;
 	}
-	for (int p = 0; p < count; p++)
+	for (int p = 0; p < partitions_count; p++)
 	{
 		if (fdw_partition_is_here(topic, p))
 			continue;
@@ -125,7 +124,7 @@ topic_plan(Oid relation)
 	state->logs = palloc0(state->partitions_count * sizeof(OffsetRange));
 	state->statistics = palloc0(state->partitions_count * sizeof(SegmentStatistics *));
 	state->statistics_count = palloc0(state->partitions_count * sizeof(int));
-	fdw_topic_logs(state->topic, state->logs);
+	fdw_topic_logs(state->topic, state->partitions_count, state->logs);
 	for (int p = 0; p < state->partitions_count; p++)
 	{
 		state->statistics_count[p] = segment_statistics_read(state->topic, p,

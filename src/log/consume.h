@@ -102,12 +102,12 @@ typedef struct ResetOffset
 } ResetOffset;
 
 /*
- * Moves the group in all partitions; results has room for all of the topic's, by
- * their numbers.  With dry_run, only says where to.  group_reset_here() returns
- * whether it was anywhere, and group_reset() raises an error if it was not.
+ * Moves the group in all partitions, and tells of them by their numbers; an error if it was
+ * in none.  With dry_run, only says where to.  group_reset_here() does some of them, where
+ * results has room for all of the topic's, and returns whether it was anywhere.
  */
-extern void group_reset(int32 topic, const char *group, Seek seek,
-						TimestampTz timestamp, bool dry_run, ResetOffset *results);
+extern ResetOffset *group_reset(int32 topic, const char *group, Seek seek,
+								TimestampTz timestamp, bool dry_run, int *partitions_count);
 extern bool group_reset_here(Topic *topic, const int32 *partitions, int count,
 							 const char *group, Seek seek, TimestampTz timestamp,
 							 bool dry_run, ResetOffset *results);

@@ -180,10 +180,11 @@ group_reset_here(Topic *topic, const int32 *partitions, int count, const char *g
 	return exists;
 }
 
-void
+ResetOffset *
 group_reset(int32 topic_id, const char *group, Seek seek, TimestampTz timestamp,
-			bool dry_run, ResetOffset *results)
+			bool dry_run, int *partitions_count)
 {
+	ResetOffset *results = NULL;
 	Place		places[BROKERS_MAX + 1];
 	Attempt		attempt = {0};
 	int			count = 0;
@@ -195,7 +196,14 @@ group_reset(int32 topic_id, const char *group, Seek seek, TimestampTz timestamp,
 	for (int i = 0; i < count || i == 0;)
 	{
 		if (i == 0)
+		{
+			/* a topic may get more partitions at any time: those that there are now */
 			count = topic_places(topic_id, places);
+			*partitions_count = 0;
+			for (int j = 0; j < count; j++)
+				*partitions_count += places[j].count;
+			results = palloc(*partitions_count * sizeof(ResetOffset));
+		}
 		if (places[i].broker == 0)
 			(void) group_reset_here(topic_get(topic_id), places[i].partitions, places[i].count,
 									group, seek, timestamp, dry_run, results);
@@ -213,6 +221,7 @@ group_reset(int32 topic_id, const char *group, Seek seek, TimestampTz timestamp,
 				 errmsg("consumer group \"%s\" of topic \"%s\" does not exist",
 						group, topic_get(topic_id)->name),
 				 errhint("Use create_consumer_group() to make one that starts somewhere else than at the earliest message.")));
+	return results;
 }
 
 /*

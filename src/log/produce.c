@@ -541,12 +541,13 @@ produce_reserve(Topic *topic, MessageSet *messages, int i)
 void
 produce_reserved(Topic *topic, MessageSet *messages)
 {
-	int		   *counts = palloc0(topic->partitions_count * sizeof(int));
+	int			partitions_count = topic->partitions_count;
+	int		   *counts = palloc0(partitions_count * sizeof(int));
 	int			end = 0;
 
 	messages_check(topic, messages);
 	sort_by_partition(topic, messages, counts);
-	for (int p = 0; p < topic->partitions_count; p++)
+	for (int p = 0; p < partitions_count; p++)
 	{
 		int			start = end;
 

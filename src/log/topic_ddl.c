@@ -388,6 +388,12 @@ topic_drop(int32 topic_id)
 	name = pstrdup(topic->name);
 	if (cluster_self() != 0)
 	{
+		/* at other brokers it stays, if somebody there depends on it */
+		extension_owner_begin(&saved);
+		SPI_connect();
+		relation_check_droppable(topic_id);
+		SPI_finish();
+		extension_owner_end(&saved);
 		topic_change_drop(topic_id);
 		return;
 	}
@@ -399,7 +405,7 @@ topic_drop(int32 topic_id)
 	if (SPI_processed == 0)
 		topic_error_unknown(name);	/* another session was quicker */
 	extension_execute(SPI_OK_DELETE, "DELETE FROM pgtopic.partition WHERE topic_id = %d", topic_id);
-	storage_drop_topic(topic_id);
+	storage_drop_topic(topic_id, true);
 	SPI_finish();
 	extension_owner_end(&saved);
 	slots_forbid_prepare("drop_topic()");

@@ -215,22 +215,25 @@ pgtopic_group_states(PG_FUNCTION_ARGS)
 	HASHCTL		info;
 	HASH_SEQ_STATUS status;
 	GroupEntry *entry;
+	int			partitions_count;
 	int64	   *starts;
 	int64	   *ends;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (topic == NULL || !topic_can_consume(topic))
 		PG_RETURN_NULL();
+	/* it may get more meanwhile */
+	partitions_count = topic->partitions_count;
 
 	info.keysize = sizeof(entry->name);
 	info.entrysize = sizeof(GroupEntry);
 	info.hcxt = CurrentMemoryContext;
 	collection.groups = hash_create("pgtopic groups", 16, &info,
 									HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-	collection.partitions_count = topic->partitions_count;
-	starts = palloc(topic->partitions_count * sizeof(int64));
-	ends = palloc(topic->partitions_count * sizeof(int64));
-	for (int p = 0; p < topic->partitions_count; p++)
+	collection.partitions_count = partitions_count;
+	starts = palloc(partitions_count * sizeof(int64));
+	ends = palloc(partitions_count * sizeof(int64));
+	for (int p = 0; p < partitions_count; p++)
 	{
 		SlotState	state;
 
@@ -246,7 +249,7 @@ pgtopic_group_states(PG_FUNCTION_ARGS)
 	hash_seq_init(&status, collection.groups);
 	while ((entry = hash_seq_search(&status)) != NULL)
 	{
-		for (int p = 0; p < topic->partitions_count; p++)
+		for (int p = 0; p < partitions_count; p++)
 		{
 			Datum		values[6];
 			bool		nulls[6] = {false};

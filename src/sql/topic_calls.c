@@ -176,18 +176,16 @@ Datum
 pgtopic_reset_offsets(PG_FUNCTION_ARGS)
 {
 	char	   *group = arg_cstring(fcinfo, 0, "consumer_group");
-	Topic	   *topic = topic_get(arg_topic(fcinfo, 1));
+	int32		topic = arg_topic(fcinfo, 1);
 	TimestampTz timestamp;
 	Seek		seek = arg_seek(fcinfo, 2, "to_position",
 								  "to_position is 'earliest', 'latest', an offset, '+n', '-n' or a timestamp", &timestamp);
-	int			count = topic->partitions_count;
-	ResetOffset *results = palloc(count * sizeof(ResetOffset));
-	bool		dry_run;
+	int			count;
+	ResetOffset *results;
 
 	arg_not_null(fcinfo, 3, "dry_run");
-	dry_run = PG_GETARG_BOOL(3);
 	InitMaterializedSRF(fcinfo, 0);
-	group_reset(topic->id, group, seek, timestamp, dry_run, results);
+	results = group_reset(topic, group, seek, timestamp, PG_GETARG_BOOL(3), &count);
 	for (int i = 0; i < count; i++)
 		result_reset(fcinfo, &results[i]);
 	PG_RETURN_NULL();
@@ -330,6 +328,28 @@ refuse_dropped_relation(void)
 				 errhint("Use drop_topic(), which drops the topic at all brokers.")));
 }
 
+/* relation_check() of those that a query finds. */
+static void
+check_relations(const char *query)
+{
+	Oid		   *relations;
+	int			count;
+
+	extension_execute(SPI_OK_SELECT, "%s", query);
+	count = (int) SPI_processed;
+	relations = palloc((count + 1) * sizeof(Oid));
+	for (int i = 0; i < count; i++)
+	{
+		bool		isnull;
+
+		relations[i] = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+													  SPI_tuptable->tupdesc, 1, &isnull));
+	}
+	for (int i = 0; i < count; i++)
+		relation_check(relations[i]);
+	pfree(relations);
+}
+
 /*
  * pgtopic.storage_dropped(): event trigger on sql_drop.
  *
@@ -353,8 +373,22 @@ pgtopic_storage_dropped(PG_FUNCTION_ARGS)
 
 	extension_owner_begin(&saved);
 	SPI_connect();
+	/* of any command: there are many that CASCADE, and most have dropped nothing of ours */
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT FROM pg_catalog.pg_event_trigger_dropped_objects()"
+					  " WHERE object_type IN ('table', 'foreign table', 'foreign table column')"
+					  " AND address_names[1] IN ('" CATALOG_SCHEMA "', '" TOPICS_SCHEMA "') LIMIT 1");
+	if (SPI_processed == 0)
+	{
+		SPI_finish();
+		extension_owner_end(&saved);
+		PG_RETURN_NULL();
+	}
 	if (cluster_self() != 0)
 		refuse_dropped_relation();
+	check_relations("SELECT d.objid FROM pg_catalog.pg_event_trigger_dropped_objects() d"
+					" JOIN pg_catalog.pg_class c ON c.oid = d.objid"
+					" WHERE d.object_type = 'foreign table column'");
 	extension_execute(SPI_OK_SELECT,
 					  "WITH gone AS ("
 					  "SELECT pg_catalog.substr(object_name, 2)::pg_catalog.int8 AS id"
@@ -380,7 +414,7 @@ pgtopic_storage_dropped(PG_FUNCTION_ARGS)
 	}
 	/* the rest: the relation of a root, or the storage of a relation */
 	for (int i = 0; i < count; i++)
-		storage_drop_topic(ids[i]);
+		storage_drop_topic(ids[i], true);
 	SPI_finish();
 	extension_owner_end(&saved);
 	PG_RETURN_NULL();
@@ -394,40 +428,34 @@ Datum
 pgtopic_relation_altered(PG_FUNCTION_ARGS)
 {
 	ExtensionOwner saved;
-	Oid		   *relations;
-	int			count;
+	const char *tag;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("relation_altered() can only be called as an event trigger")));
-	if (strcmp(GetCommandTagName(((EventTriggerData *) fcinfo->context)->tag), "ALTER SCHEMA") == 0)
-	{
-		relation_check_schemas();
-		PG_RETURN_NULL();
-	}
 	if (!extension_exists() || RecoveryInProgress())
 		PG_RETURN_NULL();
+	tag = GetCommandTagName(((EventTriggerData *) fcinfo->context)->tag);
 	extension_owner_begin(&saved);
 	SPI_connect();
-	extension_execute(SPI_OK_SELECT,
-					  "WITH RECURSIVE altered (objid) AS ("
-					  "SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands()"
-					  " WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-					  /* what a table is given, its children and partitions get */
-					  " UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN altered a ON i.inhparent = a.objid"
-					  ") SELECT c.oid FROM altered a JOIN pg_catalog.pg_class c ON c.oid = a.objid WHERE c.relkind = 'f'");
-	count = (int) SPI_processed;
-	relations = palloc((count + 1) * sizeof(Oid));
-	for (int i = 0; i < count; i++)
-	{
-		bool		isnull;
-
-		relations[i] = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
-													  SPI_tuptable->tupdesc, 1, &isnull));
-	}
-	for (int i = 0; i < count; i++)
-		relation_check(relations[i]);
+	if (strcmp(tag, "ALTER SCHEMA") == 0)
+		relation_check_schemas();
+	else if (strcmp(tag, "ALTER SERVER") == 0)
+		relation_check_server();
+	else if (strcmp(tag, "ALTER EXTENSION") == 0)
+		relation_check_members();
+	else
+		/* what a table or a type is given, its children, partitions and typed tables get */
+		check_relations("WITH RECURSIVE altered (objid) AS ("
+						"SELECT CASE WHEN d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass THEN d.objid ELSE y.typrelid END"
+						" FROM pg_catalog.pg_event_trigger_ddl_commands() d LEFT JOIN pg_catalog.pg_type y"
+						" ON y.oid = d.objid AND d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass"
+						" UNION SELECT x.oid FROM altered a, LATERAL ("
+						"SELECT i.inhrelid AS oid FROM pg_catalog.pg_inherits i WHERE i.inhparent = a.objid"
+						" UNION ALL SELECT c.oid FROM pg_catalog.pg_type y JOIN pg_catalog.pg_class c ON c.reloftype = y.oid"
+						" WHERE y.typrelid = a.objid AND c.reloftype <> 0) x"
+						") SELECT c.oid FROM altered a JOIN pg_catalog.pg_class c ON c.oid = a.objid WHERE c.relkind = 'f'");
 	SPI_finish();
 	extension_owner_end(&saved);
 	PG_RETURN_NULL();

@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -20,14 +21,64 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/syscache.h"
 
 #include "catalog/extension.h"
 #include "catalog/relations.h"
 #include "catalog/topics.h"
 #include "storage/relation.h"
+
+/*
+ * Gives a relation that the extension's owner has made, and given away, the rights that its
+ * owner's default privileges say, in place of those of the extension's owner.
+ */
+static void
+set_default_rights(Oid relation)
+{
+	Relation	pg_class = table_open(RelationRelationId, RowExclusiveLock);
+	HeapTuple	tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(relation));
+	Form_pg_class form;
+	Acl		   *acl;
+	Datum		old;
+	Oid		   *old_members = NULL;
+	Oid		   *new_members = NULL;
+	int			old_count = 0;
+	int			new_count = 0;
+	bool		isnull;
+	Datum		values[Natts_pg_class] = {0};
+	bool		nulls[Natts_pg_class] = {false};
+	bool		replace[Natts_pg_class] = {false};
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relation);
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	acl = get_user_default_acl(OBJECT_TABLE, form->relowner, form->relnamespace);
+	old = heap_getattr(tuple, Anum_pg_class_relacl, RelationGetDescr(pg_class), &isnull);
+	if (!isnull)
+		old_count = aclmembers(DatumGetAclPCopy(old), &old_members);
+	if (acl != NULL)
+		new_count = aclmembers(acl, &new_members);
+	values[Anum_pg_class_relacl - 1] = PointerGetDatum(acl);
+	nulls[Anum_pg_class_relacl - 1] = acl == NULL;
+	replace[Anum_pg_class_relacl - 1] = true;
+	if (acl != NULL || !isnull)
+	{
+		HeapTuple	changed = heap_modify_tuple(tuple, RelationGetDescr(pg_class), values, nulls, replace);
+
+		CatalogTupleUpdate(pg_class, &changed->t_self, changed);
+		updateAclDependencies(RelationRelationId, relation, 0, form->relowner,
+							  old_count, old_members, new_count, new_members);
+		CommandCounterIncrement();
+	}
+	heap_freetuple(tuple);
+	table_close(pg_class, RowExclusiveLock);
+}
 
 /*
  * The extension's script that finds topics without a relation makes them, too; they are
@@ -51,23 +102,128 @@ create(int32 topic, const char *name, ValueFormat format, Oid owner)
 					  "CREATE FOREIGN TABLE %s (%s) SERVER " SERVER_NAME " OPTIONS (" OPTION_TOPIC " '%d')",
 					  qualified, columns.data, topic);
 	if (owner != GetUserId())
+	{
 		extension_execute(SPI_OK_UTILITY, "ALTER FOREIGN TABLE %s OWNER TO %s", qualified,
 						  quote_identifier(GetUserNameFromId(owner, false)));
+		set_default_rights(relation_by_name(name));
+	}
 	creating_extension = saved;
 	pfree(columns.data);
 }
 
-/* Drops a relation, if nobody uses it. */
+/*
+ * What a change of the cluster's metadata wants, it wants at all brokers, whatever somebody
+ * has made of relations at this one.  So that is tried in a subtransaction.
+ */
+typedef struct Trial
+{
+	MemoryContext context;
+	ResourceOwner owner;
+} Trial;
+
+static void
+trial_begin(Trial *trial)
+{
+	trial->context = CurrentMemoryContext;
+	trial->owner = CurrentResourceOwner;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(trial->context);
+}
+
+static void
+trial_end(Trial *trial, bool commit)
+{
+	if (commit)
+		ReleaseCurrentSubTransaction();
+	else
+		RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(trial->context);
+	CurrentResourceOwner = trial->owner;
+}
+
+/* The error that a trial has ended with, if it is one of these; any other goes on. */
+static ErrorData *
+trial_failed(Trial *trial, int sqlstate, int other_sqlstate)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(trial->context);
+	if (geterrcode() != sqlstate && geterrcode() != other_sqlstate)
+		PG_RE_THROW();
+	error = CopyErrorData();
+	FlushErrorState();
+	trial_end(trial, false);
+	return error;
+}
+
+/*
+ * Drops a relation, or only looks whether it could be dropped.  Returns the error if other
+ * objects depend on it.
+ */
+static ErrorData *
+try_deletion(Oid relation, bool for_good)
+{
+	ObjectAddress address;
+	Trial		trial;
+	ErrorData  *volatile error = NULL;
+
+	ObjectAddressSet(address, RelationRelationId, relation);
+	trial_begin(&trial);
+	PG_TRY();
+	{
+		performDeletion(&address, DROP_RESTRICT, 0);
+		trial_end(&trial, for_good);
+	}
+	PG_CATCH();
+	{
+		error = trial_failed(&trial, ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
+							 ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST);
+	}
+	PG_END_TRY();
+	return error;
+}
+
+/* Drops a relation, if nobody uses it, and nothing depends on it. */
 static bool
 try_drop(Oid relation)
 {
-	ObjectAddress address;
+	ErrorData  *error;
+	char	   *name;
 
 	if (!ConditionalLockRelationOid(relation, AccessExclusiveLock))
 		return false;
-	ObjectAddressSet(address, RelationRelationId, relation);
-	performDeletion(&address, DROP_RESTRICT, 0);
-	return true;
+	name = get_rel_name(relation);
+	error = try_deletion(relation, true);
+	if (error != NULL)
+		ereport(LOG,
+				(errmsg("pgtopic leaves foreign table %s, whose topic has been dropped: other objects depend on it",
+						quote_qualified_identifier(TOPICS_SCHEMA, name)),
+				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 errhint("Drop it.")));
+	return error == NULL;
+}
+
+/* Makes a relation unless the name is taken, by a type for example. */
+static void
+try_create(int32 topic, const char *name, ValueFormat format, Oid owner)
+{
+	Trial		trial;
+
+	trial_begin(&trial);
+	PG_TRY();
+	{
+		create(topic, name, format, owner);
+		trial_end(&trial, true);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error = trial_failed(&trial, ERRCODE_DUPLICATE_OBJECT, ERRCODE_DUPLICATE_TABLE);
+
+		creating_extension = false;
+		ereport(LOG,
+				(errmsg("pgtopic topic \"%s\" has no relation: %s", name, error->message)));
+	}
+	PG_END_TRY();
 }
 
 /* Whether the name of a topic's relation is free, or could be made so. */
@@ -96,12 +252,14 @@ relation_make(int32 topic, const char *name, ValueFormat format, Oid owner, bool
 {
 	char	   *root = psprintf("t%d", topic);
 
-	if (relations_exist() &&
-		(OidIsValid(relation_of_topic(topic, name)) || name_is_free(name, must)))
+	if (relations_exist() && name_is_free(name, must))
 	{
-		if (!OidIsValid(relation_of_topic(topic, name)))
+		if (must)
 			create(topic, name, format, owner);
-		owner = GetUserId();
+		else
+			try_create(topic, name, format, owner);
+		if (OidIsValid(relation_of_topic(topic, name)))
+			owner = GetUserId();
 	}
 	if (relation_owner(extension_relation(root)) != owner)
 		extension_execute(SPI_OK_UTILITY, "ALTER TABLE " CATALOG_SCHEMA ".%s OWNER TO %s", root,
@@ -140,6 +298,26 @@ relation_drop(int32 topic)
 	if (topic_row_by_name(name, &row) && row.id != topic)
 		relation_make(row.id, name, row.format,
 					  relation_owner(extension_relation(psprintf("t%d", row.id))), false);
+}
+
+void
+relation_check_droppable(int32 topic)
+{
+	Oid			relation = find(topic);
+	ErrorData  *error;
+
+	/* who uses it is waited for when it is dropped */
+	if (!OidIsValid(relation) || !ConditionalLockRelationOid(relation, AccessExclusiveLock))
+		return;
+	error = try_deletion(relation, false);
+	UnlockRelationOid(relation, AccessExclusiveLock);
+	if (error != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("cannot drop topic \"%s\" because other objects depend on its relation",
+						get_rel_name(relation)),
+				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 errhint("Drop these first.")));
 }
 
 void
@@ -196,9 +374,26 @@ columns_are_right(Relation relation, ValueFormat format)
 		right = !attribute->attisdropped &&
 			strcmp(NameStr(attribute->attname), relation_column_name(i)) == 0 &&
 			attribute->atttypid == relation_column_type(i, format) &&
-			attribute->atttypmod == -1;
+			attribute->atttypmod == -1 &&
+			attribute->attcollation == get_typcollation(attribute->atttypid);
 	}
 	return right;
+}
+
+/* produce() knows nothing of them, so what they say would not be true. */
+static bool
+has_constraints(Relation relation)
+{
+	TupleDesc	desc = RelationGetDescr(relation);
+	bool		has = desc->constr != NULL && desc->constr->num_check > 0;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		has |= attribute->attnotnull || attribute->attidentity != '\0' || attribute->attgenerated != '\0';
+	}
+	return has;
 }
 
 void
@@ -209,7 +404,7 @@ relation_check_columns(Relation relation, ValueFormat format)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the columns of \"%s\" are not those of a topic", RelationGetRelationName(relation)),
 				 errdetail("They have been altered while event triggers were off."),
-				 errhint("Give it the columns that other topics of the same format have.")));
+				 errhint("Give it the columns that other topics of the same format have; or drop it, with event triggers off, and restart the server: then pgtopic makes it anew.")));
 }
 
 pg_noreturn static void
@@ -217,14 +412,14 @@ error_altered(const char *topic)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("the relation of topic \"%s\" cannot be renamed, moved, or given other columns or options",
+			 errmsg("the relation of topic \"%s\" cannot be renamed, moved, or given other columns, constraints or options",
 					topic),
-			 errhint("Its owner, its rights, its comment and its triggers can be changed.")));
+			 errhint("Its owner, its rights, its comment, its defaults and its triggers can be changed.")));
 }
 
 /* An error if a topic has lost its relation. */
 static void
-check_all(void)
+check_none_missing(void)
 {
 	extension_execute(SPI_OK_SELECT,
 					  "SELECT t.name FROM pgtopic.topic t WHERE NOT EXISTS ("
@@ -251,14 +446,14 @@ relation_check(Oid relation)
 	{
 		Relation	opened = table_open(relation, AccessShareLock);
 		bool		right = relation_of_topic(topic, row.name) == relation &&
-			columns_are_right(opened, row.format);
+			columns_are_right(opened, row.format) && !has_constraints(opened);
 
 		table_close(opened, AccessShareLock);
 		if (!right)
 			error_altered(row.name);
 	}
 	else if (GetForeignTable(relation)->serverid == get_foreign_server_oid(SERVER_NAME, true))
-		check_all();
+		check_none_missing();
 }
 
 void
@@ -270,4 +465,28 @@ relation_check_schemas(void)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("schemas %s and %s of extension pgtopic cannot be renamed",
 						TOPICS_SCHEMA, CATALOG_SCHEMA)));
+}
+
+void
+relation_check_server(void)
+{
+	if (!relations_exist())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("server %s of extension pgtopic cannot be renamed", SERVER_NAME)));
+}
+
+void
+relation_check_members(void)
+{
+	extension_execute(SPI_OK_SELECT,
+					  "SELECT c.relname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid"
+					  " WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype = 'e' AND c.relkind = 'f'"
+					  " AND c.relnamespace = pg_catalog.to_regnamespace('" TOPICS_SCHEMA "') LIMIT 1");
+	if (SPI_processed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("the relation of topic \"%s\" cannot be a member of an extension",
+						SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
+				 errdetail("Dumps would not have it.")));
 }

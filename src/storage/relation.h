@@ -20,7 +20,7 @@
 /*
  * Makes the relation of a topic, for an owner, if it is not there.  What takes its name
  * may be the relation of a topic that was dropped, which goes if nobody is using it.  If
- * the name is taken otherwise, that is an error with must, and is logged without: a
+ * the name is taken otherwise, or it is there, that is an error with must, and is logged without: a
  * change of the metadata, or a dump that is being restored, must not fail by it.
  *
  * Where there cannot be one, the owner is noted at the topic's root table; where there
@@ -31,9 +31,12 @@ extern void relation_make(int32 topic, const char *name, ValueFormat format, Oid
 
 /*
  * Drops the relation of a topic, if it is there; and makes that of another topic, if it
- * was in its way.  relation_try_drop() does so only if nobody uses it.
+ * was in its way.  An error if other objects depend on it, which relation_check_droppable()
+ * raises without dropping anything.  relation_try_drop() drops it only if nobody uses it and
+ * nothing depends on it; what stays is a foreign table that is no topic's.
  */
 extern void relation_drop(int32 topic);
+extern void relation_check_droppable(int32 topic);
 extern void relation_try_drop(int32 topic);
 
 /*
@@ -49,8 +52,10 @@ extern Oid	relation_adopt(int32 topic);
  */
 extern void relation_check(Oid relation);
 
-/* The same of schemas that were altered. */
+/* The same of schemas, of the server, and of an extension that were altered. */
 extern void relation_check_schemas(void);
+extern void relation_check_server(void);
+extern void relation_check_members(void);
 
 /*
  * An error if a topic's relation has other columns, as it can have where event triggers

@@ -234,11 +234,14 @@ storage_create_segment(int32 topic, int32 partition, int64 from, int64 to)
 }
 
 void
-storage_drop_topic(int32 topic)
+storage_drop_topic(int32 topic, bool must)
 {
 	static const char *const tables[] = {"t%d", "t%d_offsets"};
 
-	relation_drop(topic);
+	if (must)
+		relation_drop(topic);
+	else
+		relation_try_drop(topic);
 	for (size_t i = 0; i < lengthof(tables); i++)
 	{
 		const char *table = psprintf(tables[i], topic);

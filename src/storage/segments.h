@@ -49,9 +49,10 @@ extern void storage_create_segment(int32 topic, int32 partition, int64 from, int
 
 /*
  * Drops the relation, all tables and the statistics of a topic, or the tables and the
- * statistics of one partition, as far as they are there.
+ * statistics of one partition, as far as they are there.  Without must, the relation stays
+ * where that is not possible (relation_try_drop()).
  */
-extern void storage_drop_topic(int32 topic);
+extern void storage_drop_topic(int32 topic, bool must);
 extern void storage_drop_partition(int32 topic, int32 partition);
 
 /* Drops a segment, waiting for its lock. */

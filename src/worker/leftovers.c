@@ -83,7 +83,7 @@ drop(const Leftover *leftover)
 
 	worker_owner_begin(&saved);
 	if (leftover->partition < 0)
-		storage_drop_topic(leftover->topic);
+		storage_drop_topic(leftover->topic, false);
 	else
 	{
 		storage_drop_partition(leftover->topic, leftover->partition);

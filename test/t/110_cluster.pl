@@ -189,6 +189,29 @@ for my $i (1 .. 3)
 	}
 }
 
+# what somebody has made of a topic's relation at one broker, or of its name, keeps no broker from anything
+$s[1]->query_ok("SELECT create_topic('viewed', replication_factor => 3)");
+$cluster->wait_in_sync;
+$s[2]->query_ok('CREATE ROLE viewer; GRANT CREATE ON SCHEMA public TO viewer; SET ROLE viewer; CREATE VIEW public.view_of_topic AS SELECT * FROM topics.viewed; RESET ROLE');
+error_is($s[2], "SELECT drop_topic('viewed')", '2BP01', qr/cannot drop topic "viewed" because other objects depend on its relation.*view view_of_topic depends/s, 'a view at the broker that is asked to drop the topic is in the way');
+$s[1]->query_ok("SELECT drop_topic('viewed')");
+$cluster->wait_until($_, "SELECT count(*) FROM pgtopic.topic WHERE name = 'viewed'", "a view at another broker is not: broker $_", '0') for 1 .. 3;
+error_is($s[2], 'SELECT * FROM view_of_topic', '42704', qr/"viewed" is not the relation of a topic/, '... and shows nothing any more');
+$s[3]->query_ok('CREATE DOMAIN topics.named AS int');
+$s[1]->query_ok("SELECT create_topic('named', replication_factor => 3)");
+$s[1]->query_ok("SELECT create_topic('viewed', replication_factor => 3)");
+$cluster->wait_in_sync;
+for my $topic ('named', 'viewed')
+{
+	result_is($s[$_], "SELECT value FROM fetch_messages('$topic', 0, (SELECT log_offset FROM produce('$topic', 'by $_')))", "by $_", "topic $topic is used at broker $_") for 1 .. 3;
+}
+like(PostgreSQL::Test::Utils::slurp_file($cluster->node($_->[0])->logfile), $_->[1], "the log of broker $_->[0] tells why it has no relation")
+  for [ 2, qr/LOG:  pgtopic leaves foreign table topics.viewed, whose topic has been dropped: other objects depend on it/ ],
+	[ 3, qr/LOG:  pgtopic topic "named" has no relation: type "named" already exists/ ];
+$s[1]->query_ok("SELECT drop_topic('$_')") for 'named', 'viewed';
+$s[2]->query_ok('DROP FOREIGN TABLE topics.viewed CASCADE; REVOKE CREATE ON SCHEMA public FROM viewer; DROP ROLE viewer');
+$s[3]->query_ok('DROP DOMAIN topics.named');
+
 # a reader that waits on one broker is woken by a producer on another
 my $next = $s[1]->query_ok("SELECT high_watermark FROM partition_status WHERE topic = 'gone' AND partition = 0");
 for my $i (1 .. 3)
