@@ -179,6 +179,21 @@ typedef TU_UpdateIndexes CompatUpdateIndexes;
 #define compat_analyze_delay_point()	vacuum_delay_point(true)
 #endif
 
+/*
+ * Before 15.13, 16.9 and 17.5, what is written while a publication gets a table may not be
+ * replicated, and neither what follows; 15.14, 16.10 and 17.6 keep decoding from running
+ * out of memory by the remedy.
+ */
+#if PG_VERSION_NUM < 160000
+#define COMPAT_CLUSTER_VERSION		150014
+#elif PG_VERSION_NUM < 170000
+#define COMPAT_CLUSTER_VERSION		160010
+#elif PG_VERSION_NUM < 180000
+#define COMPAT_CLUSTER_VERSION		170006
+#else
+#define COMPAT_CLUSTER_VERSION		180000
+#endif
+
 /* 18: functions that do not return say so in front */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn					__attribute__((noreturn))

@@ -31,6 +31,7 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
+#include "base/compat.h"
 #include "base/image.h"
 #include "base/settings.h"
 #include "catalog/cluster.h"
@@ -71,6 +72,21 @@ setting(const char *name)
 	const char *value = GetConfigOption(name, true, false);
 
 	return value ? pg_strtoint32(value) : PG_INT32_MAX;
+}
+
+/* The server that runs, which is not the one that this was compiled for. */
+static void
+check_server_version(void)
+{
+	if (setting("server_version_num") >= COMPAT_CLUSTER_VERSION)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("a broker of a cluster needs PostgreSQL %d.%d or later",
+					COMPAT_CLUSTER_VERSION / 10000, COMPAT_CLUSTER_VERSION % 10000),
+			 errdetail("This is %s, whose logical replication can lose messages.",
+					   GetConfigOption("server_version", false, false)),
+			 errhint("Update the server to the latest minor version.")));
 }
 
 /*
@@ -226,6 +242,7 @@ membership_create(const char *own_conninfo)
 	check_administrator("create_cluster()");
 	PreventInTransactionBlock(true, "create_cluster()");
 	check_no_cluster();
+	check_server_version();
 	check_settings(1);
 	check_conninfo(own_conninfo);
 	check_leads_here(own_conninfo);
@@ -272,6 +289,7 @@ membership_accept_invitation(const char *cluster_id, const char *encoding, int32
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a database with encoding %s cannot join a cluster with encoding %s",
 						GetDatabaseEncodingName(), encoding)));
+	check_server_version();
 	check_settings(1);
 
 	extension_owner_begin(&saved);
@@ -387,6 +405,7 @@ membership_join(const char *bootstrap_conninfo, const char *own_conninfo, int32 
 	PreventInTransactionBlock(true, "join_cluster()");
 	if (cluster_row_read(&row) && row.self != 0)
 		check_no_cluster();
+	check_server_version();
 	check_settings(1);
 	check_conninfo(own_conninfo);
 	check_conninfo(bootstrap_conninfo);
