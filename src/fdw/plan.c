@@ -187,12 +187,13 @@ newer_part(const TopicPlan *state, int32 partition, TimestampTz since)
 }
 
 /*
- * How many messages conditions leave.  Values that are not known yet are taken to be like
- * any: one of the partitions, one message for =, a third for the rest.
+ * How many messages conditions leave, and in how many partitions they are looked for.
+ * Values that are not known yet are taken to be like any: one of the partitions, one
+ * message for =, a third for the rest.
  */
 static double
 estimate_rows(PlannerInfo *root, RelOptInfo *baserel, const TopicPlan *state,
-			  const List *clauses, Selectivity others)
+			  const List *clauses, Selectivity others, double *partitions)
 {
 	Selection	selection;
 	double		part = 1.0;
@@ -221,6 +222,7 @@ estimate_rows(PlannerInfo *root, RelOptInfo *baserel, const TopicPlan *state,
 		else
 			one_offset = true;
 	}
+	*partitions = 1;
 	if (selection.nothing)
 		return 1;
 
@@ -235,10 +237,12 @@ estimate_rows(PlannerInfo *root, RelOptInfo *baserel, const TopicPlan *state,
 			offsets *= newer_part(state, partition, selection.since);
 		rows += offsets;
 	}
-	if (one_partition && selection.partitions_count > 0)
+	if (one_partition)
 		rows /= selection.partitions_count;
+	else
+		*partitions = selection.partitions_count;
 	if (one_offset)
-		rows = Min(rows, one_partition ? 1 : selection.partitions_count);
+		rows = Min(rows, *partitions);
 	return clamp_row_est(rows * part * others);
 }
 
@@ -264,28 +268,35 @@ static void
 get_rel_size(PlannerInfo *root, RelOptInfo *baserel, Oid relation)
 {
 	TopicPlan  *state = topic_plan(relation);
+	double		partitions;
 
 	baserel->fdw_private = state;
 	baserel->tuples = 0;
 	for (int p = 0; p < state->partitions_count; p++)
 		baserel->tuples += offsets_in(state, p, offsets_all());
 	baserel->rows = estimate_rows(root, baserel, state, baserel->baserestrictinfo,
-								  other_selectivity(root, baserel, baserel->baserestrictinfo));
+								  other_selectivity(root, baserel, baserel->baserestrictinfo),
+								  &partitions);
 }
 
-/* Of reading so many messages. */
+/* Of reading what conditions leave. */
 static void
-estimate_cost(RelOptInfo *baserel, double read, Cost *startup, Cost *total)
+estimate_cost(PlannerInfo *root, RelOptInfo *baserel, const List *clauses,
+			  Cost *startup, Cost *total)
 {
 	TopicPlan  *state = baserel->fdw_private;
-	double		batches = ceil(read / state->batch_messages);
+	double		partitions;
+	double		read = estimate_rows(root, baserel, state, clauses, 1.0, &partitions);
+	/* no batch has messages of two partitions */
+	double		batches = Max(ceil(read / state->batch_messages), Min(read, partitions));
 	double		bytes = read * baserel->reltarget->width + batches * BATCH_OVERHEAD;
 	double		pages = Max(ceil(bytes / BLCKSZ), Min(batches, read));
 	Cost		per_row = cpu_tuple_cost + baserel->baserestrictcost.per_tuple;
 
-	/* a descent of an index for each partition */
+	/* a descent of an index for each partition, of the first before there is any row */
 	*startup = baserel->baserestrictcost.startup + random_page_cost;
-	*total = *startup + pages * seq_page_cost + batches * cpu_index_tuple_cost + read * per_row;
+	*total = *startup + (partitions - 1) * random_page_cost +
+		pages * seq_page_cost + batches * cpu_index_tuple_cost + read * per_row;
 }
 
 /* Adds a column's order to pathkeys; false if the query can make no use of it. */
@@ -377,16 +388,17 @@ add_parameterized_path(PlannerInfo *root, RelOptInfo *baserel, Relids outer)
 	ParamPathInfo *param;
 	List	   *clauses;
 	double		rows;
+	double		partitions;
 	Cost		startup;
 	Cost		total;
 
 	param = get_baserel_parampathinfo(root, baserel, outer);
 	clauses = list_concat_copy(baserel->baserestrictinfo, param->ppi_clauses);
 	rows = estimate_rows(root, baserel, state, clauses,
-						 other_selectivity(root, baserel, clauses));
+						 other_selectivity(root, baserel, clauses), &partitions);
 	/* all paths of one parameterization have the same number of rows */
 	param->ppi_rows = rows;
-	estimate_cost(baserel, estimate_rows(root, baserel, state, clauses, 1.0), &startup, &total);
+	estimate_cost(root, baserel, clauses, &startup, &total);
 	add_paths(root, baserel, rows, startup, total, clauses, outer);
 }
 
@@ -419,7 +431,6 @@ is_member_column(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *class,
 static void
 get_paths(PlannerInfo *root, RelOptInfo *baserel, Oid relation)
 {
-	TopicPlan  *state = baserel->fdw_private;
 	Cost		startup;
 	Cost		total;
 	List	   *joins = list_copy(baserel->joininfo);
@@ -427,8 +438,7 @@ get_paths(PlannerInfo *root, RelOptInfo *baserel, Oid relation)
 	Relids		all = NULL;
 	ListCell   *cell;
 
-	estimate_cost(baserel, estimate_rows(root, baserel, state, baserel->baserestrictinfo, 1.0),
-				  &startup, &total);
+	estimate_cost(root, baserel, baserel->baserestrictinfo, &startup, &total);
 	add_paths(root, baserel, baserel->rows, startup, total, baserel->baserestrictinfo,
 			  baserel->lateral_relids);
 
