@@ -158,30 +158,39 @@ newer_part(const TopicPlan *state, int32 partition, TimestampTz since)
 	double		all = offsets_in(state, partition, offsets_all());
 	double		rest = all;
 	double		newer = 0;
+	bool		is_known = false;
+	double		begin = 0;
 
+	/* in double: a difference of timestamps may be more than fits into one */
 	for (int i = 0; i < count; i++)
 	{
 		double		messages = statistics[i].messages;
-		double		length = statistics[i].max_timestamp - statistics[i].min_timestamp;
+		double		newest = statistics[i].max_timestamp;
+		double		length = newest - statistics[i].min_timestamp;
 
+		/* then there are no timestamps either */
+		if (messages == 0)
+			continue;
 		rest -= messages;
 		if (since <= statistics[i].min_timestamp)
 			newer += messages;
 		else if (since <= statistics[i].max_timestamp && length > 0)
-			newer += messages * (statistics[i].max_timestamp - since) / length;
+			newer += messages * (newest - since) / length;
+		is_known = true;
+		begin = newest;
 	}
 	if (rest > 0)
 	{
 		/* what has no statistics has come since the last that has, evenly */
-		TimestampTz begin = count > 0 ? statistics[count - 1].max_timestamp : since;
-		double		length = GetCurrentTimestamp() - begin;
+		double		now = GetCurrentTimestamp();
+		double		length = now - begin;
 
-		if (count == 0)
+		if (!is_known)
 			newer += rest * DEFAULT_INEQ_SEL;
 		else if (since <= begin)
 			newer += rest;
 		else if (length > 0)
-			newer += rest * Max(GetCurrentTimestamp() - since, 0) / length;
+			newer += rest * Max(now - since, 0) / length;
 	}
 	return all > 0 ? Min(newer / all, 1.0) : 0;
 }
