@@ -45,6 +45,14 @@ ANALYZE analyze_done;
 SELECT plan($$SELECT * FROM topics.analyze m JOIN analyze_done d ON d.part = m.partition AND d.log_off = m.log_offset$$);
 -- a few of them: no more is read than that
 SELECT plan($$SELECT * FROM analyze_done d JOIN topics.analyze m ON m.partition = d.part AND m.log_offset = d.log_off WHERE d.log_off < 3$$);
+-- of many partitions: not each for each row, unless it is known which one it is
+SELECT create_topic('analyze.many', partitions => 50);
+INSERT INTO topics."analyze.many" (partition, value) SELECT n % 50, 'v' || n FROM generate_series(0, 49999) n;
+CREATE TABLE analyze_ids AS SELECT n % 50 AS partition, n * 20::bigint AS log_offset FROM generate_series(0, 49) n;
+ANALYZE analyze_ids;
+SELECT plan($$SELECT * FROM analyze_ids JOIN topics."analyze.many" USING (log_offset)$$);
+SELECT count(*), count(DISTINCT value) FROM analyze_ids JOIN topics."analyze.many" USING (log_offset);
+SELECT plan($$SELECT * FROM analyze_ids JOIN topics."analyze.many" USING (partition, log_offset)$$);
 
 -- a sample is a sample, and offsets that were rolled back are no messages
 BEGIN;
@@ -132,6 +140,6 @@ DROP TABLE analyze_all;
 
 DROP FUNCTION plan(text);
 DROP FUNCTION rows_of(text);
-DROP TABLE analyze_done;
-SELECT drop_topic(t::topic) FROM unnest('{analyze,analyze.json,analyze.bytes,analyze.empty,analyze.long}'::text[]) t;
+DROP TABLE analyze_done, analyze_ids;
+SELECT drop_topic(t::topic) FROM unnest('{analyze,analyze.json,analyze.bytes,analyze.empty,analyze.long,analyze.many}'::text[]) t;
 DROP ROLE regress_analyze;

@@ -210,6 +210,33 @@ RESET bytea_output;
 RESET extra_float_digits;
 SELECT * FROM changes('changes.rows');
 DROP TABLE "Changes of ""keys""";
+-- names and money, and what anybody's cast makes of a type
+CREATE TYPE changes_probe AS ENUM ('probe');
+CREATE FUNCTION changes_probed(changes_probe) RETURNS json STABLE LANGUAGE sql AS $$
+    SELECT json_object_agg(name, setting ORDER BY name) FROM pg_settings WHERE name IN ('search_path', 'lc_monetary', 'quote_all_identifiers') $$;
+CREATE CAST (changes_probe AS json) WITH FUNCTION changes_probed;
+CREATE TABLE changes_names (id regclass, price money, probe changes_probe DEFAULT 'probe');
+CREATE TRIGGER publish AFTER INSERT OR UPDATE OR DELETE ON changes_names FOR EACH ROW EXECUTE FUNCTION produce_changes('changes.rows', 'id');
+CREATE TRIGGER publish_insert AFTER INSERT ON changes_names REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION produce_changes('changes.json', 'id', 'price');
+CREATE TRIGGER publish_delete AFTER DELETE ON changes_names REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION produce_changes('changes.json', 'id', 'price');
+SET lc_monetary = 'C';
+INSERT INTO changes_names VALUES ('changes_names', 1234.5);
+SET lc_monetary = 'POSIX';
+SET quote_all_identifiers = on;
+SET search_path = pg_catalog;
+UPDATE public.changes_names SET price = price * 2;
+DELETE FROM public.changes_names;
+DELETE FROM public.changes_names;
+SHOW search_path;
+SHOW lc_monetary;
+SHOW quote_all_identifiers;
+RESET search_path;
+RESET quote_all_identifiers;
+RESET lc_monetary;
+SELECT * FROM changes('changes.rows');
+SELECT * FROM changes('changes.json');
+DROP TABLE changes_names;
+DROP TYPE changes_probe CASCADE;
 
 --
 -- Formats
@@ -320,6 +347,23 @@ UPDATE changes_generated SET region = 'b', id = id * 10;
 SELECT * FROM changes('changes.rows');
 SELECT * FROM changes('changes.json');
 DROP TABLE changes_generated;
+-- by functions that find others as the session does, while names are as always
+CREATE SCHEMA changes_path;
+CREATE FUNCTION changes_path.helper(int) RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT 'helped ' || $1 $$;
+CREATE FUNCTION changes_tag(int) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN RETURN helper($1); END $$;
+SET search_path = public, changes_path;
+CREATE TABLE changes_generated (id int, tag text GENERATED ALWAYS AS (changes_tag(id)) STORED, name regclass) PARTITION BY LIST (id);
+CREATE TABLE changes_generated_1 (name regclass, tag text GENERATED ALWAYS AS (changes_tag(id)) STORED, id int);
+ALTER TABLE changes_generated ATTACH PARTITION changes_generated_1 FOR VALUES IN (1, 2);
+CREATE TRIGGER publish AFTER INSERT ON changes_generated FOR EACH ROW EXECUTE FUNCTION produce_changes('changes.rows', 'name');
+CREATE TRIGGER publish_insert AFTER INSERT ON changes_generated REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION produce_changes('changes.json', 'name');
+INSERT INTO changes_generated VALUES (1, DEFAULT, 'changes_generated'), (2, DEFAULT, 'pg_class');
+RESET search_path;
+SELECT * FROM changes('changes.rows');
+SELECT * FROM changes('changes.json');
+DROP TABLE changes_generated;
+DROP FUNCTION changes_tag;
+DROP SCHEMA changes_path CASCADE;
 
 --
 -- Errors

@@ -86,6 +86,44 @@ SELECT produce('produce.text', 'x', headers => '{"a": '); \echo :SQLSTATE
 SELECT partition, high_watermark, log_end_offset FROM partition_status WHERE topic IN ('produce.text', 'produce.json', 'produce.bytes') ORDER BY topic, partition;
 
 --
+-- How deep JSON is nested: as deep as every reader can parse it, however it got here
+--
+SELECT create_topic('produce.deep', value_format => 'json');
+CREATE FUNCTION nested(levels int) RETURNS text LANGUAGE sql AS $$ SELECT repeat('[', levels) || repeat(']', levels) $$;
+SELECT (produce('produce.deep', nested(1000))).log_offset, (produce('produce.deep', nested(1000)::jsonb, key => 'jsonb')).log_offset;
+SELECT (produce('produce.deep', '["' || nested(2000) || '\"' || nested(2000) || '"]')).log_offset, (produce('produce.deep', '[' || repeat('[],', 2000) || '[]]')).log_offset;
+SELECT produce('produce.deep', nested(14543)); \echo :SQLSTATE
+SELECT produce('produce.deep', nested(1001)); \echo :SQLSTATE
+SELECT produce('produce.deep', nested(1001)::jsonb); \echo :SQLSTATE
+SELECT produce('produce.deep', '{"a": ' || repeat('[{"]": "\\", "a": ', 500) || '0' || repeat('}]', 500) || '}'); \echo :SQLSTATE
+SELECT produce_batch('produce.deep', ARRAY['1', nested(1001)]); \echo :SQLSTATE
+SELECT produce_batch('produce.deep', ARRAY['1', nested(1001)]::jsonb[]); \echo :SQLSTATE
+INSERT INTO topics."produce.deep" (value) VALUES ('1'), (nested(1001)::jsonb); \echo :SQLSTATE
+INSERT INTO topics."produce.deep" (value) VALUES (nested(1001)::jsonb) RETURNING log_offset; \echo :SQLSTATE
+\getenv abs_builddir PG_ABS_BUILDDIR
+\set file :abs_builddir '/results/produce.copy'
+COPY (SELECT nested(1001)) TO :'file';
+COPY topics."produce.deep" (value) FROM :'file'; \echo :SQLSTATE
+CREATE TABLE produce_deep (value jsonb);
+CREATE TRIGGER publish AFTER INSERT ON produce_deep FOR EACH ROW EXECUTE FUNCTION produce_changes('produce.deep');
+\set SHOW_CONTEXT never
+INSERT INTO produce_deep VALUES (nested(999)::jsonb); \echo :SQLSTATE
+\set SHOW_CONTEXT errors
+INSERT INTO produce_deep VALUES (nested(998)::jsonb);
+DROP TABLE produce_deep;
+-- what is no JSON is told so, unless it is deep before that
+\set SHOW_CONTEXT never
+SELECT produce('produce.deep', repeat('[', 999)); \echo :SQLSTATE
+SELECT produce('produce.deep', repeat('[', 100000)); \echo :SQLSTATE
+\set SHOW_CONTEXT errors
+-- headers are JSON in each topic; text is not
+SELECT (produce('produce.text', nested(1001), headers => jsonb_build_object('h', nested(999)::jsonb), partition => 0)).log_offset >= 0 AS produced;
+SELECT produce('produce.text', 'x', headers => jsonb_build_object('h', nested(1000)::jsonb)); \echo :SQLSTATE
+SELECT key, jsonb_typeof(value) FROM topics."produce.deep";
+SELECT drop_topic('produce.deep');
+DROP FUNCTION nested(int);
+
+--
 -- Timestamps
 --
 SELECT create_topic('produce.times', retention => NULL);

@@ -216,6 +216,20 @@ SELECT partition, min(log_offset), max(log_offset) FROM topics.relation WHERE pa
 SELECT count(*) FROM topics.relation WHERE "timestamp" = '2020-01-01';
 SELECT count(*) FROM topics.relation WHERE "timestamp" >= '2020-01-01'::date AND "timestamp" < '2020-01-02'::timestamp;
 SELECT count(*) > 5000 FROM topics.relation WHERE "timestamp" >= current_date - 1;
+-- of dates and times that are no timestamps with time zone, too
+SELECT count(*) FROM topics.relation WHERE "timestamp" > '5874897-12-31'::date;
+SELECT count(*) > 5000 AS all_of_them FROM topics.relation WHERE "timestamp" < '5874897-12-31'::date AND "timestamp" > '4714-11-24 BC'::date;
+SET timezone = '-15';
+SELECT count(*) FROM topics.relation WHERE "timestamp" >= '294276-12-31 23:59'::timestamp;
+SET timezone = '+15';
+SELECT count(*) > 5000 AS all_of_them FROM topics.relation WHERE "timestamp" >= '4714-11-24 00:00 BC'::timestamp;
+SELECT count(*) > 5000 AS all_of_them FROM topics.relation WHERE "timestamp" >= '4714-11-24 BC'::date;
+PREPARE since (date) AS SELECT count(*) FROM topics.relation WHERE "timestamp" >= $1;
+SET plan_cache_mode = force_generic_plan;
+EXECUTE since ('5874897-12-31');
+RESET plan_cache_mode;
+DEALLOCATE since;
+SET timezone = 'UTC';
 SELECT tableoid::regclass, relation IS NOT NULL AS whole FROM topics.relation WHERE key = 'k' AND value = 'here';
 
 -- parameters, joins, rescans

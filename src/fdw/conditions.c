@@ -15,7 +15,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
-#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
@@ -158,15 +157,18 @@ integer(Datum value, Oid type)
 	}
 }
 
+/* What no timestamp can be is infinity, as by the operators of these types. */
 static TimestampTz
 instant(Datum value, Oid type)
 {
+	int			overflow;
+
 	switch (type)
 	{
 		case DATEOID:
-			return DatumGetTimestampTz(DirectFunctionCall1(date_timestamptz, value));
+			return date2timestamptz_opt_overflow(DatumGetDateADT(value), &overflow);
 		case TIMESTAMPOID:
-			return DatumGetTimestampTz(DirectFunctionCall1(timestamp_timestamptz, value));
+			return timestamp2timestamptz_opt_overflow(DatumGetTimestamp(value), &overflow);
 		default:
 			return DatumGetTimestampTz(value);
 	}

@@ -157,41 +157,51 @@ newer_part(const TopicPlan *state, int32 partition, TimestampTz since)
 	double		all = offsets_in(state, partition, offsets_all());
 	double		rest = all;
 	double		newer = 0;
+	bool		is_known = false;
+	double		begin = 0;
 
+	/* in double: a difference of timestamps may be more than fits into one */
 	for (int i = 0; i < count; i++)
 	{
 		double		messages = statistics[i].messages;
-		double		length = statistics[i].max_timestamp - statistics[i].min_timestamp;
+		double		newest = statistics[i].max_timestamp;
+		double		length = newest - statistics[i].min_timestamp;
 
+		/* then there are no timestamps either */
+		if (messages == 0)
+			continue;
 		rest -= messages;
 		if (since <= statistics[i].min_timestamp)
 			newer += messages;
 		else if (since <= statistics[i].max_timestamp && length > 0)
-			newer += messages * (statistics[i].max_timestamp - since) / length;
+			newer += messages * (newest - since) / length;
+		is_known = true;
+		begin = newest;
 	}
 	if (rest > 0)
 	{
 		/* what has no statistics has come since the last that has, evenly */
-		TimestampTz begin = count > 0 ? statistics[count - 1].max_timestamp : since;
-		double		length = GetCurrentTimestamp() - begin;
+		double		now = GetCurrentTimestamp();
+		double		length = now - begin;
 
-		if (count == 0)
+		if (!is_known)
 			newer += rest * DEFAULT_INEQ_SEL;
 		else if (since <= begin)
 			newer += rest;
 		else if (length > 0)
-			newer += rest * Max(GetCurrentTimestamp() - since, 0) / length;
+			newer += rest * Max(now - since, 0) / length;
 	}
 	return all > 0 ? Min(newer / all, 1.0) : 0;
 }
 
 /*
- * How many messages conditions leave.  Values that are not known yet are taken to be like
- * any: one of the partitions, one message for =, a third for the rest.
+ * How many messages conditions leave, and in how many partitions they are looked for.
+ * Values that are not known yet are taken to be like any: one of the partitions, one
+ * message for =, a third for the rest.
  */
 static double
 estimate_rows(PlannerInfo *root, RelOptInfo *baserel, const TopicPlan *state,
-			  const List *clauses, Selectivity others)
+			  const List *clauses, Selectivity others, double *partitions)
 {
 	Selection	selection;
 	double		part = 1.0;
@@ -220,6 +230,7 @@ estimate_rows(PlannerInfo *root, RelOptInfo *baserel, const TopicPlan *state,
 		else
 			one_offset = true;
 	}
+	*partitions = 1;
 	if (selection.nothing)
 		return 1;
 
@@ -234,10 +245,12 @@ estimate_rows(PlannerInfo *root, RelOptInfo *baserel, const TopicPlan *state,
 			offsets *= newer_part(state, partition, selection.since);
 		rows += offsets;
 	}
-	if (one_partition && selection.partitions_count > 0)
+	if (one_partition)
 		rows /= selection.partitions_count;
+	else
+		*partitions = selection.partitions_count;
 	if (one_offset)
-		rows = Min(rows, one_partition ? 1 : selection.partitions_count);
+		rows = Min(rows, *partitions);
 	return clamp_row_est(rows * part * others);
 }
 
@@ -263,28 +276,35 @@ static void
 get_rel_size(PlannerInfo *root, RelOptInfo *baserel, Oid relation)
 {
 	TopicPlan  *state = topic_plan(relation);
+	double		partitions;
 
 	baserel->fdw_private = state;
 	baserel->tuples = 0;
 	for (int p = 0; p < state->partitions_count; p++)
 		baserel->tuples += offsets_in(state, p, offsets_all());
 	baserel->rows = estimate_rows(root, baserel, state, baserel->baserestrictinfo,
-								  other_selectivity(root, baserel, baserel->baserestrictinfo));
+								  other_selectivity(root, baserel, baserel->baserestrictinfo),
+								  &partitions);
 }
 
-/* Of reading so many messages. */
+/* Of reading what conditions leave. */
 static void
-estimate_cost(RelOptInfo *baserel, double read, Cost *startup, Cost *total)
+estimate_cost(PlannerInfo *root, RelOptInfo *baserel, const List *clauses,
+			  Cost *startup, Cost *total)
 {
 	TopicPlan  *state = baserel->fdw_private;
-	double		batches = ceil(read / state->batch_messages);
+	double		partitions;
+	double		read = estimate_rows(root, baserel, state, clauses, 1.0, &partitions);
+	/* no batch has messages of two partitions */
+	double		batches = Max(ceil(read / state->batch_messages), Min(read, partitions));
 	double		bytes = read * baserel->reltarget->width + batches * BATCH_OVERHEAD;
 	double		pages = Max(ceil(bytes / BLCKSZ), Min(batches, read));
 	Cost		per_row = cpu_tuple_cost + baserel->baserestrictcost.per_tuple;
 
-	/* a descent of an index for each partition */
+	/* a descent of an index for each partition, of the first before there is any row */
 	*startup = baserel->baserestrictcost.startup + random_page_cost;
-	*total = *startup + pages * seq_page_cost + batches * cpu_index_tuple_cost + read * per_row;
+	*total = *startup + (partitions - 1) * random_page_cost +
+		pages * seq_page_cost + batches * cpu_index_tuple_cost + read * per_row;
 }
 
 /* Adds a column's order to pathkeys; false if the query can make no use of it. */
@@ -376,16 +396,17 @@ add_parameterized_path(PlannerInfo *root, RelOptInfo *baserel, Relids outer)
 	ParamPathInfo *param;
 	List	   *clauses;
 	double		rows;
+	double		partitions;
 	Cost		startup;
 	Cost		total;
 
 	param = get_baserel_parampathinfo(root, baserel, outer);
 	clauses = list_concat_copy(baserel->baserestrictinfo, param->ppi_clauses);
 	rows = estimate_rows(root, baserel, state, clauses,
-						 other_selectivity(root, baserel, clauses));
+						 other_selectivity(root, baserel, clauses), &partitions);
 	/* all paths of one parameterization have the same number of rows */
 	param->ppi_rows = rows;
-	estimate_cost(baserel, estimate_rows(root, baserel, state, clauses, 1.0), &startup, &total);
+	estimate_cost(root, baserel, clauses, &startup, &total);
 	add_paths(root, baserel, rows, startup, total, clauses, outer);
 }
 
@@ -418,7 +439,6 @@ is_member_column(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *class,
 static void
 get_paths(PlannerInfo *root, RelOptInfo *baserel, Oid relation)
 {
-	TopicPlan  *state = baserel->fdw_private;
 	Cost		startup;
 	Cost		total;
 	List	   *joins = list_copy(baserel->joininfo);
@@ -426,8 +446,7 @@ get_paths(PlannerInfo *root, RelOptInfo *baserel, Oid relation)
 	Relids		all = NULL;
 	ListCell   *cell;
 
-	estimate_cost(baserel, estimate_rows(root, baserel, state, baserel->baserestrictinfo, 1.0),
-				  &startup, &total);
+	estimate_cost(root, baserel, baserel->baserestrictinfo, &startup, &total);
 	add_paths(root, baserel, baserel->rows, startup, total, baserel->baserestrictinfo,
 			  baserel->lateral_relids);
 

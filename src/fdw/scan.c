@@ -31,6 +31,7 @@ typedef struct TopicScan
 	List	   *flags;			/* enum PlanFlag */
 	List	   *values;			/* ExprStates of the conditions' values */
 	int			columns;
+	int			partitions_count;	/* when the first scan began; 0 before that */
 	MemoryContext context;		/* of one scan, emptied by a rescan */
 	bool		begun;
 	LogSelect	select;
@@ -93,15 +94,18 @@ begin_select(ForeignScanState *node)
 	OffsetRange *ranges;
 	ListCell   *cell;
 
+	/* the snapshot sees nothing of partitions that are added while the query runs */
+	if (scan->partitions_count == 0)
+		scan->partitions_count = topic->partitions_count;
 	/* somebody has added partitions since the statement was planned, this very moment */
-	if (flag(scan, PLAN_ONE_PARTITION) && topic->partitions_count > 1)
+	if (flag(scan, PLAN_ONE_PARTITION) && scan->partitions_count > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("topic \"%s\" has got more partitions", topic->name),
 				 errhint("Try again.")));
 
 	old = MemoryContextSwitchTo(scan->context);
-	selection_begin(&selection, topic->partitions_count);
+	selection_begin(&selection, scan->partitions_count);
 	foreach(cell, scan->values)
 	{
 		Condition	condition;

@@ -14,7 +14,17 @@
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
+#include "base/json_depth.h"
 #include "log/messages.h"
+
+/*
+ * So deep must JSON be nested at most that readers can parse it, however deep in their
+ * stack they are: far less than max_stack_depth allows for, far more than anybody needs.
+ * Less than the bytes that follow cannot be nested deeper.
+ */
+#define JSON_MAX_DEPTH	1000
+#define JSON_DEEP_TEXT	(2 * JSON_MAX_DEPTH)
+#define JSON_DEEP_JSONB	(2 * sizeof(uint32) * JSON_MAX_DEPTH)
 
 /* What the error context says while payloads are checked. */
 typedef struct CheckContext
@@ -45,6 +55,29 @@ check_encoding(Datum payload)
 {
 	(void) pg_verify_mbstr(GetDatabaseEncoding(), VARDATA_ANY(DatumGetPointer(payload)),
 						   VARSIZE_ANY_EXHDR(DatumGetPointer(payload)), false);
+}
+
+/*
+ * Whoever reads JSON parses it, if only on its way from another broker, with the stack
+ * that is left there.
+ */
+static void
+check_depth(const Topic *topic, const char *where, const char *hint,
+			const char *json, size_t length)
+{
+	int			depth;
+
+	if (length < JSON_DEEP_TEXT)
+		return;
+	depth = json_depth(json, length);
+	if (depth > JSON_MAX_DEPTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("JSON of %d levels is nested too deeply for topic \"%s\"",
+						depth, topic->name),
+				 errdetail("Arrays and objects in %s may be nested %d levels deep.",
+						   where, JSON_MAX_DEPTH),
+				 errhint("%s", hint)));
 }
 
 /*
@@ -97,8 +130,7 @@ check_formats(const Topic *topic, MessageSet *messages)
 	if (messages->kind == PAYLOAD_JSONB)
 		jsonb_to_text(messages);
 	if (topic->format == FORMAT_BYTES ||
-		(topic->format == FORMAT_TEXT && messages->kind != PAYLOAD_BYTES) ||
-		(topic->format == FORMAT_JSON && messages->kind == PAYLOAD_JSONB))
+		(topic->format == FORMAT_TEXT && messages->kind != PAYLOAD_BYTES))
 		return;
 
 	context.topic = topic->name;
@@ -123,7 +155,15 @@ check_formats(const Topic *topic, MessageSet *messages)
 		}
 		context.part = "value";
 		if (topic->format == FORMAT_JSON && !messages->value_nulls[i])
-			check_json(messages->values[i]);
+		{
+			const text *value = (const text *) DatumGetPointer(messages->values[i]);
+
+			check_depth(topic, "values of this topic",
+						"Nest them less, or use a topic with value format text.",
+						VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+			if (messages->kind != PAYLOAD_JSONB)
+				check_json(messages->values[i]);
+		}
 		if (i % 1024 == 0)
 			CHECK_FOR_INTERRUPTS();
 	}
@@ -173,16 +213,26 @@ check_sizes(const Topic *topic, const MessageSet *messages)
 }
 
 static void
-check_headers(const MessageSet *messages)
+check_headers(const Topic *topic, const MessageSet *messages)
 {
 	for (int i = 0; messages->headers && i < messages->count; i++)
 	{
+		Jsonb	   *headers;
+
 		if (messages->header_nulls[i])
 			continue;
-		if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(messages->headers[i])))
+		headers = DatumGetJsonbP(messages->headers[i]);
+		if (!JB_ROOT_IS_OBJECT(headers))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("headers must be a JSON object")));
+		if (VARSIZE(headers) >= JSON_DEEP_JSONB)
+		{
+			char	   *json = JsonbToCString(NULL, &headers->root, VARSIZE(headers));
+
+			check_depth(topic, "headers", "Nest them less.", json, strlen(json));
+			pfree(json);
+		}
 	}
 }
 
@@ -222,7 +272,7 @@ check_timestamps(const MessageSet *messages)
 void
 messages_check(const Topic *topic, MessageSet *messages)
 {
-	check_headers(messages);
+	check_headers(topic, messages);
 	fold_timestamps(messages);
 	check_timestamps(messages);
 	check_formats(topic, messages);

@@ -16,8 +16,11 @@
  * them knows nothing of the other.
  *
  * What a key and a row look like must not depend on who has changed the row: the
- * key chooses the partition.  So all of it is written with fixed settings, times
- * in UTC.
+ * key chooses the partition.  So all of it is written with fixed settings, times in
+ * UTC, names of relations and the like with their schemas; what makes text or JSON of
+ * a type of somebody's own runs with these settings, too.  Expressions of generated
+ * columns do not: they are computed as the session's INSERT or query computes them, by
+ * functions that may look for others on its search_path.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,6 +29,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -46,6 +50,7 @@
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/pg_locale.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -62,6 +67,9 @@ PG_FUNCTION_INFO_V1(pgtopic_produce_changes);
 #define BATCH_MESSAGES	4096
 #define BATCH_BYTES		(4 * 1024 * 1024)
 
+/* Names of what anybody has made have their schemas then, but for what is temporary. */
+#define SEARCH_PATH		"pg_catalog, pg_temp"
+
 /* Generated columns that the rows may lack, and how they are computed. */
 typedef struct GeneratedColumns
 {
@@ -75,6 +83,7 @@ typedef struct GeneratedColumns
 typedef struct Changes
 {
 	TriggerData *trigger;
+	int			settings;		/* for settings_end() */
 	TupleDesc	desc;			/* of the rows */
 	char	   *table;			/* where the trigger was made; qualified, quoted */
 	int32		topic;
@@ -113,12 +122,11 @@ set_option(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
-/* The settings that the text of a value may depend on, up to AtEOXact_GUC(). */
-static int
-settings_begin(void)
+/* Fixes the settings that the text of a value may depend on. */
+static void
+settings_begin(Changes *changes)
 {
-	int			level = NewGUCNestLevel();
-
+	changes->settings = NewGUCNestLevel();
 	if (strcmp(pg_get_timezone_name(session_timezone), "UTC") != 0)
 		set_option("TimeZone", "UTC");
 	if (DateStyle != USE_ISO_DATES)
@@ -129,7 +137,19 @@ settings_begin(void)
 		set_option("extra_float_digits", "1");
 	if (bytea_output != BYTEA_OUTPUT_HEX)
 		set_option("bytea_output", "hex");
-	return level;
+	if (quote_all_identifiers)
+		set_option("quote_all_identifiers", "off");
+	if (strcmp(locale_monetary, "C") != 0)
+		set_option("lc_monetary", "C");
+	if (strcmp(namespace_search_path, SEARCH_PATH) != 0)
+		set_option("search_path", SEARCH_PATH);
+}
+
+/* They are the session's again. */
+static void
+settings_end(Changes *changes)
+{
+	AtEOXact_GUC(false, changes->settings);
 }
 
 /*
@@ -287,6 +307,8 @@ prepare_generated_columns(Changes *changes)
 
 	if (!stored && !compat_has_virtual_columns(changes->desc))
 		return;
+	/* planning calls functions, too */
+	settings_end(changes);
 	generated = palloc0(sizeof(GeneratedColumns));
 	generated->context = CreateStandaloneExprContext();
 	generated->states = palloc0(changes->desc->natts * sizeof(ExprState *));
@@ -305,6 +327,7 @@ prepare_generated_columns(Changes *changes)
 	generated->old = MakeSingleTupleTableSlot(changes->desc, &TTSOpsVirtual);
 	generated->new = MakeSingleTupleTableSlot(changes->desc, &TTSOpsVirtual);
 	changes->generated = generated;
+	settings_begin(changes);
 }
 
 static void
@@ -417,10 +440,15 @@ add_change(Changes *changes, TupleTableSlot *old, TupleTableSlot *new)
 	text	   *old_key = NULL;
 	text	   *new_key = NULL;
 
-	if (changes->generated && old)
-		old = complete_row(changes->generated, old, changes->generated->old);
-	if (changes->generated && new)
-		new = complete_row(changes->generated, new, changes->generated->new);
+	if (changes->generated)
+	{
+		settings_end(changes);
+		if (old)
+			old = complete_row(changes->generated, old, changes->generated->old);
+		if (new)
+			new = complete_row(changes->generated, new, changes->generated->new);
+		settings_begin(changes);
+	}
 	if (old)
 		old_key = key_of(changes, old);
 	if (new)
@@ -619,7 +647,6 @@ pgtopic_produce_changes(PG_FUNCTION_ARGS)
 	Tuplestorestate *new_rows = NULL;
 	ErrorContextCallback callback;
 	Changes		changes;
-	int			settings;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
@@ -628,6 +655,7 @@ pgtopic_produce_changes(PG_FUNCTION_ARGS)
 	memset(&changes, 0, sizeof(changes));
 	changes.trigger = trigger;
 	changes.desc = RelationGetDescr(trigger->tg_relation);
+	settings_begin(&changes);
 	changes.table = table_name(trigger);
 	check_trigger(&changes);
 	prepare_key(&changes);
@@ -641,14 +669,16 @@ pgtopic_produce_changes(PG_FUNCTION_ARGS)
 		/* nothing to publish, as by a loop over the rows */
 		if ((old_rows == NULL || tuplestore_tuple_count(old_rows) == 0) &&
 			(new_rows == NULL || tuplestore_tuple_count(new_rows) == 0))
+		{
+			settings_end(&changes);
 			return PointerGetDatum(NULL);
+		}
 	}
 
 	callback.callback = changes_context_callback;
 	callback.arg = &changes;
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	settings = settings_begin();
 	prepare_topic(&changes);
 	prepare_generated_columns(&changes);
 	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
@@ -656,7 +686,7 @@ pgtopic_produce_changes(PG_FUNCTION_ARGS)
 	else
 		publish_statement(&changes, old_rows, new_rows);
 	release_generated_columns(changes.generated);
-	AtEOXact_GUC(false, settings);
+	settings_end(&changes);
 	error_context_stack = callback.previous;
 	return PointerGetDatum(NULL);
 }

@@ -124,6 +124,35 @@ for my $since (sort keys %skipped)
 	}
 }
 
+# The planner's estimates begin where the last segment that has messages ends.
+$s->query_ok(<<'EOF');
+CREATE FUNCTION expected(query text) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE plan json;
+BEGIN
+    EXECUTE 'EXPLAIN (FORMAT JSON) ' || query INTO plan;
+    RETURN (plan #>> '{0,Plan,Plan Rows}')::int;
+END $$
+EOF
+sub expected { return $s->query_ok("SELECT expected(\$q\$SELECT * FROM topics.$_[0] WHERE \"timestamp\" >= '$_[1]'\$q\$)"); }
+
+$s->query_ok("SELECT create_topic('estimated', segment_messages => 1000, retention => NULL)");
+batch('estimated', 900, timestamp => '2020-01-01 UTC');
+$s->query_ok("BEGIN; SELECT count(*) FROM produce_batch('estimated', ARRAY(SELECT 'x' FROM generate_series(1, 1100))); ROLLBACK");
+batch('estimated', 500);
+wait_until($s, segments_of('estimated'), 'the last complete segment is empty', '0-1000 1000-2000');
+agree('estimated');
+is(expected('estimated', '2020-01-01 UTC'), 2500, '... what comes after it, with the offsets that are lost, counts');
+is(expected('estimated', 'infinity'), 1, '... unless it is too old');
+my $half = $s->query_ok("SELECT timestamptz '2020-01-01 UTC' + (now() - timestamptz '2020-01-01 UTC') / 2");
+cmp_ok(abs(expected('estimated', $half) - 800), '<', 10, '... evenly from the last message before it to now');
+# segments that are as long as can be
+$s->query_ok("SELECT create_topic('long', segment_messages => 1000, retention => NULL)");
+batch('long', 500, timestamp => '4714-11-24 UTC BC');
+batch('long', 500, timestamp => '294276-12-31 UTC');
+batch('long', 500, timestamp => '294276-12-31 UTC');
+wait_until($s, segments_of('long'), 'a segment of all times that there are', '0-1000');
+cmp_ok(expected('long', '2020-01-01 UTC'), '>', 1400, '... has messages of later times');
+
 # --- a restart ---
 
 # xmin tells whether a row has been written again
