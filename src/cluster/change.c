@@ -368,7 +368,10 @@ change_wait_committed(int64 term, int64 version, int timeout_ms)
 	}
 	ConditionVariableCancelSleep();
 	if (state.controller_term != term)
-		error_not_controller(cluster_self());
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("the cluster's controller has changed before it knew whether the change of the metadata is committed"),
+				 errhint("Look whether it has been made, or try again.")));
 	return state.committed_version >= version;
 }
 

@@ -445,16 +445,22 @@ pgtopic_relation_altered(PG_FUNCTION_ARGS)
 		relation_check_server();
 	else if (strcmp(tag, "ALTER EXTENSION") == 0)
 		relation_check_members();
-	else
-		/* what a table or a type is given, its children, partitions and typed tables get */
+	else if (strcmp(tag, "ALTER TYPE") == 0)
+		/* what a type is given, its tables get */
 		check_relations("WITH RECURSIVE altered (objid) AS ("
-						"SELECT CASE WHEN d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass THEN d.objid ELSE y.typrelid END"
-						" FROM pg_catalog.pg_event_trigger_ddl_commands() d LEFT JOIN pg_catalog.pg_type y"
-						" ON y.oid = d.objid AND d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass"
-						" UNION SELECT x.oid FROM altered a, LATERAL ("
-						"SELECT i.inhrelid AS oid FROM pg_catalog.pg_inherits i WHERE i.inhparent = a.objid"
-						" UNION ALL SELECT c.oid FROM pg_catalog.pg_type y JOIN pg_catalog.pg_class c ON c.reloftype = y.oid"
-						" WHERE y.typrelid = a.objid AND c.reloftype <> 0) x"
+						"SELECT x.oid FROM pg_catalog.pg_event_trigger_ddl_commands() d, LATERAL ("
+						"SELECT c.oid FROM pg_catalog.pg_class c WHERE c.oid = d.objid OR c.reltype = d.objid"
+						" UNION SELECT c.oid FROM pg_catalog.pg_type y JOIN pg_catalog.pg_class c ON c.reloftype = y.oid"
+						" WHERE d.objid IN (y.oid, y.typrelid)) x"
+						" UNION SELECT i.inhrelid FROM altered a JOIN pg_catalog.pg_inherits i ON i.inhparent = a.objid"
+						") SELECT c.oid FROM altered a JOIN pg_catalog.pg_class c ON c.oid = a.objid WHERE c.relkind = 'f'");
+	else
+		/* what a table is given, its children and partitions get; ours have no relations of topics */
+		check_relations("WITH RECURSIVE altered (objid) AS ("
+						"SELECT objid FROM pg_catalog.pg_event_trigger_ddl_commands()"
+						" WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+						" AND schema_name IS DISTINCT FROM '" CATALOG_SCHEMA "'"
+						" UNION SELECT i.inhrelid FROM altered a JOIN pg_catalog.pg_inherits i ON i.inhparent = a.objid"
 						") SELECT c.oid FROM altered a JOIN pg_catalog.pg_class c ON c.oid = a.objid WHERE c.relkind = 'f'");
 	SPI_finish();
 	extension_owner_end(&saved);
