@@ -148,11 +148,11 @@ trial_failed(Trial *trial, int sqlstate, int other_sqlstate)
 	ErrorData  *error;
 
 	MemoryContextSwitchTo(trial->context);
-	if (geterrcode() != sqlstate && geterrcode() != other_sqlstate)
-		PG_RE_THROW();
 	error = CopyErrorData();
 	FlushErrorState();
 	trial_end(trial, false);
+	if (error->sqlerrcode != sqlstate && error->sqlerrcode != other_sqlstate)
+		ReThrowError(error);
 	return error;
 }
 
@@ -208,6 +208,7 @@ static void
 try_create(int32 topic, const char *name, ValueFormat format, Oid owner)
 {
 	Trial		trial;
+	bool		saved = creating_extension;
 
 	trial_begin(&trial);
 	PG_TRY();
@@ -219,7 +220,7 @@ try_create(int32 topic, const char *name, ValueFormat format, Oid owner)
 	{
 		ErrorData  *error = trial_failed(&trial, ERRCODE_DUPLICATE_OBJECT, ERRCODE_DUPLICATE_TABLE);
 
-		creating_extension = false;
+		creating_extension = saved;
 		ereport(LOG,
 				(errmsg("pgtopic topic \"%s\" has no relation: %s", name, error->message)));
 	}
