@@ -362,6 +362,7 @@ pgtopic_storage_dropped(PG_FUNCTION_ARGS)
 {
 	ExtensionOwner saved;
 	int32	   *ids;
+	bool	   *were_there;
 	int			count;
 
 	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
@@ -402,8 +403,11 @@ pgtopic_storage_dropped(PG_FUNCTION_ARGS)
 					  "DELETE FROM pgtopic.topic t USING gone WHERE t.id = gone.id"
 					  "), partitions AS ("
 					  "DELETE FROM pgtopic.partition p USING gone WHERE p.topic_id = gone.id"
-					  ") SELECT id::pg_catalog.int4 FROM gone WHERE id < 2147483648");
+					  /* what this very statement deletes is seen all the same */
+					  ") SELECT g.id::pg_catalog.int4, EXISTS (SELECT FROM pgtopic.topic t WHERE t.id = g.id)"
+					  " FROM gone g WHERE g.id < 2147483648");
 	ids = palloc((SPI_processed + 1) * sizeof(int32));
+	were_there = palloc((SPI_processed + 1) * sizeof(bool));
 	count = (int) SPI_processed;
 	for (int i = 0; i < count; i++)
 	{
@@ -411,10 +415,12 @@ pgtopic_storage_dropped(PG_FUNCTION_ARGS)
 
 		ids[i] = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
 											 1, &isnull));
+		were_there[i] = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+												   2, &isnull));
 	}
 	/* the rest: the relation of a root, or the storage of a relation */
 	for (int i = 0; i < count; i++)
-		storage_drop_topic(ids[i], true);
+		storage_drop_topic(ids[i], were_there[i]);
 	SPI_finish();
 	extension_owner_end(&saved);
 	PG_RETURN_NULL();
