@@ -130,7 +130,7 @@ acquire_sample(Relation relation, int elevel, HeapTuple *rows, int wanted,
 {
 	Topic	   *topic = topic_of_relation(RelationGetRelid(relation), false);
 	int			partitions_count = topic->partitions_count;
-	OffsetRange *logs = palloc(partitions_count * sizeof(OffsetRange));
+	OffsetRange *logs = palloc0(partitions_count * sizeof(OffsetRange));
 	OffsetRange *ranges = palloc(wanted * sizeof(OffsetRange));
 	Sample		sample = {relation, topic->id, topic->format, rows, 0, 0, 1, 0, NULL};
 	double		everywhere = 0;
