@@ -37,9 +37,7 @@
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "optimizer/optimizer.h"
 #include "pgtime.h"
-#include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/bytea.h"
 #include "utils/datetime.h"
@@ -60,6 +58,7 @@
 #include "catalog/relations.h"
 #include "catalog/topics.h"
 #include "log/produce.h"
+#include "sql/generated.h"
 
 PG_FUNCTION_INFO_V1(pgtopic_produce_changes);
 
@@ -69,15 +68,6 @@ PG_FUNCTION_INFO_V1(pgtopic_produce_changes);
 
 /* Names of what anybody has made have their schemas then, but for what is temporary. */
 #define SEARCH_PATH		"pg_catalog, pg_temp"
-
-/* Generated columns that the rows may lack, and how they are computed. */
-typedef struct GeneratedColumns
-{
-	ExprContext *context;
-	ExprState **states;			/* NULL for the other columns */
-	TupleTableSlot *old;
-	TupleTableSlot *new;
-} GeneratedColumns;
 
 /* One call of the trigger. */
 typedef struct Changes
@@ -289,79 +279,6 @@ prepare_key(Changes *changes)
 	}
 }
 
-/*
- * A trigger's rows do not have what is not stored.  And NEW TABLE lacks what is, of a
- * row that a partition has taken from an INSERT into the partitioned table, where the
- * two have their columns in different places: that row is as it was before it was
- * converted and its generated columns were computed (tcs_original_insert_tuple).
- */
-static void
-prepare_generated_columns(Changes *changes)
-{
-	Relation	table = changes->trigger->tg_relation;
-	TupleConstr *constraints = changes->desc->constr;
-	bool		stored = constraints != NULL && constraints->has_generated_stored &&
-		table->rd_rel->relkind == RELKIND_PARTITIONED_TABLE &&
-		TRIGGER_FIRED_BY_INSERT(changes->trigger->tg_event);
-	GeneratedColumns *generated;
-
-	if (!stored && !compat_has_virtual_columns(changes->desc))
-		return;
-	/* planning calls functions, too */
-	settings_end(changes);
-	generated = palloc0(sizeof(GeneratedColumns));
-	generated->context = CreateStandaloneExprContext();
-	generated->states = palloc0(changes->desc->natts * sizeof(ExprState *));
-	for (int i = 0; i < changes->desc->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(changes->desc, i);
-
-		if (compat_is_virtual(attribute) ||
-			(stored && attribute->attgenerated == ATTRIBUTE_GENERATED_STORED))
-		{
-			Node	   *expression = compat_generation_expression(table, i + 1);
-
-			generated->states[i] = ExecInitExpr(expression_planner((Expr *) expression), NULL);
-		}
-	}
-	generated->old = MakeSingleTupleTableSlot(changes->desc, &TTSOpsVirtual);
-	generated->new = MakeSingleTupleTableSlot(changes->desc, &TTSOpsVirtual);
-	changes->generated = generated;
-	settings_begin(changes);
-}
-
-static void
-release_generated_columns(GeneratedColumns *generated)
-{
-	if (generated == NULL)
-		return;
-	ExecDropSingleTupleTableSlot(generated->old);
-	ExecDropSingleTupleTableSlot(generated->new);
-	FreeExprContext(generated->context, true);
-}
-
-/* The row with all its columns, in another slot if the one that it is in lacks some. */
-static TupleTableSlot *
-complete_row(const GeneratedColumns *generated, TupleTableSlot *row, TupleTableSlot *complete)
-{
-	TupleDesc	desc = complete->tts_tupleDescriptor;
-
-	slot_getallattrs(row);
-	ExecClearTuple(complete);
-	memcpy(complete->tts_values, row->tts_values, desc->natts * sizeof(Datum));
-	memcpy(complete->tts_isnull, row->tts_isnull, desc->natts * sizeof(bool));
-	generated->context->ecxt_scantuple = row;
-	for (int i = 0; i < desc->natts; i++)
-	{
-		/* what is stored is there, or NULL */
-		if (generated->states[i] != NULL &&
-			(row->tts_isnull[i] || compat_is_virtual(TupleDescAttr(desc, i))))
-			complete->tts_values[i] = ExecEvalExpr(generated->states[i], generated->context,
-												   &complete->tts_isnull[i]);
-	}
-	return ExecStoreVirtualTuple(complete);
-}
-
 /* The key of a row's messages; NULL if they have none. */
 static text *
 key_of(Changes *changes, TupleTableSlot *row)
@@ -444,9 +361,9 @@ add_change(Changes *changes, TupleTableSlot *old, TupleTableSlot *new)
 	{
 		settings_end(changes);
 		if (old)
-			old = complete_row(changes->generated, old, changes->generated->old);
+			old = generated_complete(changes->generated, old, false);
 		if (new)
-			new = complete_row(changes->generated, new, changes->generated->new);
+			new = generated_complete(changes->generated, new, true);
 		settings_begin(changes);
 	}
 	if (old)
@@ -680,12 +597,18 @@ pgtopic_produce_changes(PG_FUNCTION_ARGS)
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
 	prepare_topic(&changes);
-	prepare_generated_columns(&changes);
+	if (generated_are_lacking(trigger))
+	{
+		/* planning their expressions calls functions, too */
+		settings_end(&changes);
+		changes.generated = generated_prepare(trigger);
+		settings_begin(&changes);
+	}
 	if (TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
 		publish_row(&changes);
 	else
 		publish_statement(&changes, old_rows, new_rows);
-	release_generated_columns(changes.generated);
+	generated_release(changes.generated);
 	settings_end(&changes);
 	error_context_stack = callback.previous;
 	return PointerGetDatum(NULL);
