@@ -26,6 +26,7 @@
 #include "shmem/followers.h"
 #include "shmem/slots.h"
 #include "storage/epochs.h"
+#include "storage/partition_locks.h"
 #include "storage/partition_state.h"
 
 /* How long the end of a walsender is waited for, before its slot is dropped. */

@@ -17,6 +17,7 @@
 #include "catalog/topics.h"
 #include "cluster/replica.h"
 #include "storage/epochs.h"
+#include "storage/partition_locks.h"
 #include "storage/partition_state.h"
 #include "storage/positions.h"
 #include "storage/segment_statistics.h"

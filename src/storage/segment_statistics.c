@@ -25,7 +25,7 @@
 #include "base/compat.h"
 #include "catalog/extension.h"
 #include "storage/batches.h"
-#include "storage/partition_state.h"
+#include "storage/partition_locks.h"
 #include "storage/segment_statistics.h"
 #include "storage/segments.h"
 

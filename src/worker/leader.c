@@ -38,6 +38,7 @@
 #include "shmem/cluster_state.h"
 #include "shmem/followers.h"
 #include "shmem/slots.h"
+#include "storage/partition_locks.h"
 #include "storage/partition_state.h"
 #include "worker/replication.h"
 #include "worker/workers.h"

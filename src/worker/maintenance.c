@@ -31,7 +31,7 @@
 #include "catalog/topics.h"
 #include "shmem/databases.h"
 #include "shmem/slots.h"
-#include "storage/partition_state.h"
+#include "storage/partition_locks.h"
 #include "storage/positions.h"
 #include "storage/segments.h"
 #include "worker/workers.h"

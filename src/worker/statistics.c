@@ -26,7 +26,7 @@
 #include "utils/snapmgr.h"
 
 #include "catalog/topics.h"
-#include "storage/partition_state.h"
+#include "storage/partition_locks.h"
 #include "storage/segment_statistics.h"
 #include "storage/segments.h"
 #include "worker/workers.h"
