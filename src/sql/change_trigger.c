@@ -48,7 +48,6 @@
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/pg_locale.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -129,7 +128,8 @@ settings_begin(Changes *changes)
 		set_option("bytea_output", "hex");
 	if (quote_all_identifiers)
 		set_option("quote_all_identifiers", "off");
-	if (strcmp(locale_monetary, "C") != 0)
+	/* not by locale_monetary: its header wants those of ICU */
+	if (strcmp(GetConfigOption("lc_monetary", false, false), "C") != 0)
 		set_option("lc_monetary", "C");
 	if (strcmp(namespace_search_path, SEARCH_PATH) != 0)
 		set_option("search_path", SEARCH_PATH);
