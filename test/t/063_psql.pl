@@ -10,7 +10,8 @@ use PgtopicTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-plan(skip_all => 'psql reads from a terminal only where Perl has IO::Pty') unless eval { require IO::Pty; 1 };
+plan(skip_all => 'psql completes on a terminal only, and Perl has no IO::Pty here') unless eval { require IO::Pty; 1 };
+plan(skip_all => "psql completes on a terminal only, and there is none to be had: $@") unless eval { IO::Pty->new };
 
 my $node = new_node('psql');
 sql($node, "SELECT create_topic('completed_topic')");

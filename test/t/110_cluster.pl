@@ -213,6 +213,7 @@ like(PostgreSQL::Test::Utils::slurp_file($cluster->node($_->[0])->logfile), $_->
   for [ 2, qr/LOG:  pgtopic leaves foreign table topics.viewed, whose topic has been dropped: other objects depend on it/ ],
 	[ 3, qr/LOG:  pgtopic topic "named" has no relation: type "named" already exists/ ];
 $s[1]->query_ok("SELECT drop_topic('$_')") for 'named', 'viewed';
+$cluster->wait_until($_, "SELECT count(*) FROM pgtopic.topic WHERE name IN ('named', 'viewed')", "... and dropped there: broker $_", '0') for 1 .. 3;
 $s[2]->query_ok('DROP FOREIGN TABLE topics.viewed CASCADE; REVOKE CREATE ON SCHEMA public FROM viewer; DROP ROLE viewer');
 $s[3]->query_ok('DROP DOMAIN topics.named');
 
