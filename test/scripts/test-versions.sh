@@ -96,6 +96,8 @@ run()
 	unshare --mount --propagation private --pid --fork --kill-child bash -c '
 		mount -t proc proc "$1/proc" &&
 		mkdir -p "$1/dev/shm" && mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm" &&
+		mkdir -p "$1/dev/pts" && mount -t devpts -o newinstance,ptmxmode=0666 devpts "$1/dev/pts" &&
+		ln -sf pts/ptmx "$1/dev/ptmx" &&
 		exec chroot "$1" env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
 			LANG=C.UTF-8 CI=true KEEP="$3" TAP="$4" REGRESS_TESTS="$5" ISOLATION_TESTS="$6" DURATION="$7" \
 			http_proxy="${http_proxy:-}" https_proxy="${https_proxy:-}" \
