@@ -181,8 +181,13 @@ for my $case (
 {
 	$s->query_ok("SELECT drop_topic('some')");
 	$cluster->wait_until($_, "SELECT count(*) FROM pg_subscription_rel WHERE srrelid::regclass::text LIKE '%t2\\_%'", "broker $_: nothing of a dropped topic is received", '0') for 1 .. 3;
-	$s->query_ok("SELECT elect_leader('full', 2, 3)") if $s->query_ok("SELECT leader FROM partition_status WHERE topic = 'full' AND partition = 2") ne '3';
+	for my $partition (0 .. 2)
+	{
+		my $leader = $partition + 1;
+		$s->query_ok("SELECT elect_leader('full', $partition, $leader)") if $s->query_ok("SELECT leader FROM partition_status WHERE topic = 'full' AND partition = $partition") ne $leader;
+	}
 	$cluster->wait_in_sync;
+	$cluster->wait_until(3, "SELECT count(*) FROM pg_publication_tables WHERE pubname LIKE 'pgtopic_to_%'", 'broker 3 leads one partition of three', '4');
 	is($cluster->ask(3, "SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_publication_tables WHERE pubname LIKE 'pgtopic_to_1%'"), 't1_p2 t1_p2_offsets', 'broker 3 leads a partition that broker 1 has a replica of');
 	my $lock = $cluster->session(1);
 	$lock->query_ok('BEGIN; LOCK TABLE pg_catalog.pg_subscription IN SHARE MODE');
