@@ -185,12 +185,28 @@ sort_by_partition(const Topic *topic, MessageSet *messages, int *counts)
 	pfree(starts);
 }
 
+/*
+ * construct_md_array() puts what it has detoasted, short headers among it, in the place of
+ * the elements, in the current memory context: that is gone when they are sent once more, to
+ * the next leader.  So it gets a copy.
+ */
+static Datum
+make_array(const Datum *elements, bool *nulls, int count,
+		   Oid type, int length, bool by_value, char align)
+{
+	int			lower_bound = 1;
+	Datum	   *copy = MemoryContextAllocHuge(CurrentMemoryContext, count * sizeof(Datum));
+
+	memcpy(copy, elements, count * sizeof(Datum));
+	return PointerGetDatum(construct_md_array(copy, nulls, 1, &count, &lower_bound,
+											  type, length, by_value, align));
+}
+
 /* An array of some elements of a column; 0 if all of them are NULL. */
 static Datum
 column_array(Datum *elements, bool *nulls, int start, int count,
 			 Oid type, int length, bool by_value, char align)
 {
-	int			lower_bound = 1;
 	bool		any = false;
 
 	if (elements == NULL)
@@ -199,21 +215,16 @@ column_array(Datum *elements, bool *nulls, int start, int count,
 		any = nulls == NULL || !nulls[i];
 	if (!any)
 		return (Datum) 0;
-	return PointerGetDatum(construct_md_array(elements + start, nulls ? nulls + start : NULL,
-											  1, &count, &lower_bound,
-											  type, length, by_value, align));
+	return make_array(elements + start, nulls ? nulls + start : NULL, count,
+					  type, length, by_value, align);
 }
 
 /* The column of values is never NULL, even when all its elements are. */
 static Datum
 values_array(MessageSet *messages, int start, int count)
 {
-	int			lower_bound = 1;
-
-	return PointerGetDatum(construct_md_array(messages->values + start,
-											  messages->value_nulls + start,
-											  1, &count, &lower_bound,
-											  BYTEAOID, -1, false, TYPALIGN_INT));
+	return make_array(messages->values + start, messages->value_nulls + start, count,
+					  BYTEAOID, -1, false, TYPALIGN_INT);
 }
 
 /* Writes messages [start, start + count) of the set as one row. */
