@@ -487,11 +487,17 @@ followers_published(const char *condition, int *count)
 	return followers;
 }
 
-/* Whether a subscription of the follower is connected. */
+/*
+ * Whether a subscription of the follower is connected.  Whose a slot of table
+ * synchronisation is, its name (ReplicationSlotNameForTablesync()) does not tell: it may be
+ * the follower's, which looks at the publications as well.
+ */
 static bool
 is_received(int32 follower)
 {
-	return exists(psprintf("SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = %s AND active",
+	return exists(psprintf("SELECT FROM pg_catalog.pg_replication_slots WHERE active"
+						   " AND database = pg_catalog.current_database()"
+						   " AND (slot_name = %s OR slot_name ~ '^pg_\\d+_sync_\\d+_\\d+$')",
 						   quote_literal_cstr(slot_name(follower))));
 }
 
