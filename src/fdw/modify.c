@@ -26,7 +26,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "catalog/cluster.h"
 #include "catalog/extension.h"
 #include "catalog/relations.h"
 #include "fdw/fdw.h"
@@ -105,9 +104,6 @@ insert_mode(EState *estate, const ResultRelInfo *result, const ModifyTable *plan
 		return INSERT_AT_ONCE;
 	if (result->ri_projectReturning == NULL && result->ri_WithCheckOptions == NIL)
 		return INSERT_GATHER;
-	/* what other brokers lead is not reserved here */
-	if (cluster_self() != 0)
-		return INSERT_AT_ONCE;
 	if (plan == NULL || contain_subplans((Node *) plan->returningLists) ||
 		contain_volatile_functions((Node *) plan->returningLists) ||
 		contain_subplans((Node *) plan->withCheckOptionLists) ||
